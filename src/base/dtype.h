@@ -21,7 +21,8 @@ uint16_t f32_to_f16(float value);
 float bf16_to_f32(uint16_t bits);
 float f16_to_f32(uint16_t bits);
 
-// Converts `count` elements of `from` into f32 (exact) and back. Pointers may be unaligned on the dtype side.
+// Converts `count` elements of `from` into f32 (exact) and back, threaded with OpenMP when there are many.
+// Pointers may be unaligned on the dtype side.
 void dtype_to_f32(enum dtype from, const void *source, float *destination, size_t count);
 void dtype_from_f32(enum dtype to, const float *source, void *destination, size_t count);
 

@@ -12,6 +12,7 @@
 #ifndef ENGINE_SAMPLING_H
 #define ENGINE_SAMPLING_H
 
+#include "base/philox.h"
 #include "base/status.h"
 
 #include <stdint.h>
@@ -31,10 +32,7 @@ struct sampling {
 // Refuses values outside temperature >= 0, top_k >= 0, 0 < top_p <= 1, 0 <= min_p <= 1, and NaN.
 CHECKED enum status sampling_check(const struct sampling *sampling, struct error *error);
 
-// Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
-void philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t result[4]);
-
-// The uniform number in (0, 1] for one draw: what cuRAND's curand_uniform gives after
+// The uniform number in (0, 1] for one draw, by Philox4x32-10: what cuRAND's curand_uniform gives after
 // curand_init(seed, request, position, &state).
 float sampling_uniform(uint64_t seed, uint64_t request, uint64_t position);
 
