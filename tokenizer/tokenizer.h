@@ -19,11 +19,19 @@ void tokenizer_close(struct tokenizer *tokenizer); // NULL is allowed
 int tokenizer_vocab_size(const struct tokenizer *tokenizer);      // highest id + 1
 int32_t tokenizer_end_of_text(const struct tokenizer *tokenizer); // id of <|endoftext|>, -1: none
 
-// Appends the ids of `length` bytes of text to *ids, an stb_ds array (start with NULL, free with arrfree).
-// Any bytes are taken, invalid UTF-8 included; decoding gives the same bytes back. The literal text
-// <|endoftext|> becomes that one token. Time is O(length log length) whatever the text.
+// Appends the ids of `length` bytes of text (less than 2 GiB) to *ids, an stb_ds array (start with NULL, free
+// with arrfree); after a failure *ids holds what it held before. Any bytes are taken, invalid UTF-8 included;
+// decoding gives the same bytes back. Every character is ordinary text, as in the published vectors: the
+// letters <|endoftext|> become the tokens that spell them. A byte that the vocabulary has no token for is an
+// error. Time is O(length log length) whatever the text. Threads may encode and decode with one tokenizer at
+// the same time.
 CHECKED enum status tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t length,
                                      int32_t **ids, struct error *error);
+
+// The same, except that <|endoftext|> becomes that one token where the vocabulary has it: for prompts, which
+// may want to name it.
+CHECKED enum status tokenizer_encode_special(const struct tokenizer *tokenizer, const char *text,
+                                             size_t length, int32_t **ids, struct error *error);
 
 // The bytes of one token, owned by the tokenizer; NULL when the id names no token.
 const char *tokenizer_token(const struct tokenizer *tokenizer, int32_t id, size_t *length);
