@@ -45,6 +45,9 @@ ifeq ($(CUDA),1)
   LDLIBS += -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcublasLt -lcudart_static -lrt -lpthread -lstdc++
 endif
 
+COMMIT := $(shell git describe --always --dirty --abbrev=12 2>/dev/null)
+VERSION_FLAGS := -DBUILD_COMMIT='"$(COMMIT)"' -DBUILD_HAS_CUDA=$(if $(filter 1,$(CUDA)),true,false)
+
 # ---- sources ---------------------------------------------------------------------------------------------
 SOURCES := $(wildcard src/base/*.c models/*.c tokenizer/*.c src/engine/*.c src/cpu/*.c src/measure/*.c src/cli/*.c)
 ifeq ($(CUDA),1)
@@ -73,6 +76,9 @@ $(LIBRARY): $(OBJECTS)
 	@rm -f $@
 	ar rcs $@ $^
 
+$(BUILD)/src/base/version.c.o: CPPFLAGS += $(VERSION_FLAGS)
+$(BUILD)/src/base/version.c.o: $(BUILD)/version-flags
+
 $(BUILD)/%.c.o: %.c $(BUILD)/c-flags
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
@@ -94,6 +100,7 @@ $(BUILD)/$(1): FORCE
 endef
 $(eval $(call flag_file,c-flags,$(CC) $(CPPFLAGS) $(CFLAGS)))
 $(eval $(call flag_file,cuda-flags,$(NVCC) $(CPPFLAGS) $(NVCCFLAGS)))
+$(eval $(call flag_file,version-flags,$(VERSION_FLAGS)))
 $(eval $(call flag_file,link-flags,$(CC) $(LDFLAGS) $(LDLIBS)))
 
 tests: $(TESTS)
