@@ -1,0 +1,8 @@
+#include "cli/commands.h"
+
+enum status cmd_info(const struct options *options, const volatile sig_atomic_t *interrupt,
+                     struct error *error) {
+    (void)options;
+    (void)interrupt;
+    return error_set(error, STATUS_FAILED, "info is not part of this build yet");
+}
