@@ -25,6 +25,11 @@ struct model;
 CHECKED enum status model_open(const char *name, struct model **model, struct error *error);
 void model_close(struct model *model); // NULL is allowed
 
+// The directory that the files of `name` are in, for readers of other files beside the weights: a directory
+// itself, the one a file lies in, a bare NAME looked up as model_open does; NULL for random models. Opens
+// nothing. The caller frees it. A name that leads nowhere gets model_open's message.
+CHECKED enum status model_find_directory(const char *name, char **directory, struct error *error);
+
 const struct gpt2_config *model_config(const struct model *model);
 const char *model_name(const struct model *model); // as the user would name it: "gpt2", "random:gpt2", a path
 const char *model_format(const struct model *model); // "safetensors", "llm.c", "random"
