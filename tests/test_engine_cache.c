@@ -1,0 +1,268 @@
+// What must not change a row's tokens or logits: the cache, the other rows, the place in the batch, the way
+// decode calls are cut, a row's earlier use. On every device this machine has, in every dtype it computes in.
+#include "support/engine_fixture.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+// Odd sizes: 3 heads of 32, a vocabulary that is a multiple of nothing, ragged prompts.
+static const char *const model_name_under_test = "random:L3-C96-H3-V1031-T96";
+enum { B = 5, new_tokens = 24, max_tokens = 96 };
+static const int lengths[B] = {1, 17, 64, 65, 30};
+enum { prompt_tokens = 1 + 17 + 64 + 65 + 30 };
+
+static double tolerance_of(const char *name, enum dtype dtype) {
+    if (dtype == DTYPE_F32) return 1e-4;
+    struct model *model = fixture_model(name);
+    double tolerance = fixture_logits_tolerance(model, dtype);
+    model_close(model);
+    return tolerance;
+}
+
+static void require_ok(enum status status, const struct error *error) {
+    if (status != STATUS_OK) fail_msg("status %d: %s", (int)status, error->message);
+}
+
+// One greedy run, keeping the logits behind every token.
+struct run {
+    int rows, steps, vocab;
+    int32_t *tokens; // (steps, rows)
+    float *logits;   // (steps, rows, V)
+};
+
+static struct run run_rows(struct backend *backend, bool kv_cache, int rows, const int *row_lengths,
+                           const int32_t *prompts) {
+    int V = backend_config(backend)->vocab;
+    struct run run = {rows, new_tokens, V, NULL, NULL};
+    run.tokens = calloc((size_t)(new_tokens * rows), sizeof *run.tokens);
+    run.logits = calloc((size_t)(new_tokens * rows) * (size_t)V, sizeof *run.logits);
+    assert_non_null(run.tokens);
+    assert_non_null(run.logits);
+    struct error error = {0};
+    struct session *session = fixture_session(backend, fixture_spec(rows, max_tokens, kv_cache));
+    fixture_prefill(session, rows, row_lengths, prompts);
+    for (int step = 0; step < new_tokens; step++) {
+        if (step > 0) require_ok(session_decode(session, 1, &error), &error);
+        require_ok(session_collect(session, run.tokens + step * rows, &error), &error);
+        for (int row = 0; row < rows; row++) {
+            float *logits = run.logits + (size_t)(step * rows + row) * (size_t)V;
+            require_ok(session_logits(session, row, logits, &error), &error);
+        }
+    }
+    session_close(session);
+    return run;
+}
+
+static void run_free(struct run run) {
+    free(run.tokens);
+    free(run.logits);
+}
+
+// Row `a_row` of a equals row `b_row` of b: logits within the tolerance, tokens equal until a near-tie.
+static void check_rows_equal(const char *what, struct run a, int a_row, struct run b, int b_row,
+                             double tolerance) {
+    for (int step = 0; step < a.steps; step++) {
+        const float *x = a.logits + (size_t)(step * a.rows + a_row) * (size_t)a.vocab;
+        const float *y = b.logits + (size_t)(step * b.rows + b_row) * (size_t)b.vocab;
+        for (int v = 0; v < a.vocab; v++) {
+            if (!(fabs((double)x[v] - (double)y[v]) <= 2 * tolerance)) {
+                fail_msg("%s: step %d logit %d: %g against %g", what, step, v, (double)x[v], (double)y[v]);
+            }
+        }
+        int32_t s = a.tokens[step * a.rows + a_row], t = b.tokens[step * b.rows + b_row];
+        if (s == t) continue;
+        if (fabs((double)x[s] - (double)x[t]) > 4 * tolerance)
+            fail_msg("%s: step %d: token %d against %d", what, step, s, t);
+        return; // a near-tie: what follows it differs for good reason
+    }
+}
+
+static void for_each_dtype(void (*check)(struct backend *, double tolerance)) {
+    fixture_require_device();
+    for (int dtype = DTYPE_F32; dtype <= DTYPE_BF16; dtype++) {
+        if (!fixture_computes((enum dtype)dtype)) continue;
+        struct backend *backend = fixture_backend(model_name_under_test, (enum dtype)dtype);
+        check(backend, tolerance_of(model_name_under_test, (enum dtype)dtype));
+        backend_close(backend);
+    }
+}
+
+static void make_prompts(int32_t *prompts) {
+    fixture_random_tokens(7, 1031, prompt_tokens, prompts);
+}
+
+static void check_cache_on_off(struct backend *backend, double tolerance) {
+    int32_t prompts[prompt_tokens];
+    make_prompts(prompts);
+    struct run on = run_rows(backend, true, B, lengths, prompts);
+    struct run off = run_rows(backend, false, B, lengths, prompts);
+    for (int row = 0; row < B; row++) check_rows_equal("cache on and off", on, row, off, row, tolerance);
+    run_free(on);
+    run_free(off);
+}
+
+static void check_alone_or_in_batch(struct backend *backend, double tolerance) {
+    int32_t prompts[prompt_tokens];
+    make_prompts(prompts);
+    for (int kv_cache = 0; kv_cache <= 1; kv_cache++) {
+        struct run batch = run_rows(backend, kv_cache, B, lengths, prompts);
+        const int32_t *prompt = prompts;
+        for (int row = 0; row < B; prompt += lengths[row], row++) {
+            struct run alone = run_rows(backend, kv_cache, 1, &lengths[row], prompt);
+            check_rows_equal("in the batch and alone", batch, row, alone, 0, tolerance);
+            run_free(alone);
+        }
+        run_free(batch);
+    }
+}
+
+// Many steps in one call give the tokens of one step per call, twice: runs repeat bit for bit.
+static void check_steps_per_call(struct backend *backend, double tolerance) {
+    (void)tolerance;
+    int32_t prompts[prompt_tokens], at_once[new_tokens * B], again[new_tokens * B];
+    make_prompts(prompts);
+    for (int kv_cache = 0; kv_cache <= 1; kv_cache++) {
+        struct run stepwise = run_rows(backend, kv_cache, B, lengths, prompts);
+        struct session *session = fixture_session(backend, fixture_spec(B, max_tokens, kv_cache));
+        fixture_generate(session, B, lengths, prompts, new_tokens, at_once);
+        int rows[B] = {0, 1, 2, 3, 4};
+        struct error error = {0};
+        require_ok(session_retire(session, rows, B, &error), &error);
+        fixture_generate(session, B, lengths, prompts, new_tokens, again);
+        session_close(session);
+        assert_memory_equal(at_once, stepwise.tokens, sizeof at_once);
+        assert_memory_equal(again, at_once, sizeof again);
+        run_free(stepwise);
+    }
+}
+
+// A row retired and refilled while another goes on: neither notices.
+static void check_continuous_batching(struct backend *backend, double tolerance) {
+    int32_t prompts[prompt_tokens];
+    make_prompts(prompts);
+    const int32_t *second = prompts + lengths[0], *third = second + lengths[1];
+    for (int kv_cache = 0; kv_cache <= 1; kv_cache++) {
+        struct run expected_long = run_rows(backend, kv_cache, 1, &lengths[1], second);
+        struct run expected_late = run_rows(backend, kv_cache, 1, &lengths[2], third);
+        struct session *session = fixture_session(backend, fixture_spec(3, max_tokens, kv_cache));
+        struct error error = {0};
+        int32_t step[3], long_row[new_tokens], late_row[new_tokens];
+        fixture_prefill(session, 2, lengths, prompts);
+        require_ok(session_collect(session, step, &error), &error);
+        assert_int_equal(step[2], -1); // took no part
+        long_row[0] = step[1];
+        int first_rows[1] = {0}, late_count = 0, middle = new_tokens / 2;
+        for (int i = 1; i < new_tokens; i++) {
+            if (i == middle) {
+                require_ok(session_retire(session, first_rows, 1, &error), &error);
+                uint64_t request = 2;
+                struct prompt_batch late = {1, first_rows, &lengths[2], third, &request};
+                require_ok(session_prefill(session, &late, &error), &error);
+                require_ok(session_collect(session, step, &error), &error);
+                assert_int_equal(step[1], -1); // a prefill leaves the other rows alone
+                late_row[late_count++] = step[0];
+            }
+            require_ok(session_decode(session, 1, &error), &error);
+            require_ok(session_collect(session, step, &error), &error);
+            long_row[i] = step[1];
+            if (i >= middle) late_row[late_count++] = step[0];
+        }
+        // Tokens must agree until a near-tie of the run alone.
+        const struct run *expected[2] = {&expected_long, &expected_late};
+        const int32_t *found[2] = {long_row, late_row};
+        const int counts[2] = {new_tokens, late_count};
+        for (int r = 0; r < 2; r++) {
+            for (int i = 0; i < counts[r]; i++) {
+                int32_t e = expected[r]->tokens[i];
+                if (found[r][i] == e) continue;
+                const float *logits = expected[r]->logits + (size_t)i * (size_t)expected[r]->vocab;
+                assert_true(fabs((double)logits[e] - (double)logits[found[r][i]]) <= 4 * tolerance);
+                break;
+            }
+        }
+        session_close(session);
+        run_free(expected_long);
+        run_free(expected_late);
+    }
+}
+
+// --logits all computes more and changes nothing.
+static void check_logits_all(struct backend *backend, double tolerance) {
+    (void)tolerance;
+    int32_t prompts[prompt_tokens], last[new_tokens * B], all[new_tokens * B];
+    make_prompts(prompts);
+    for (int kv_cache = 0; kv_cache <= 1; kv_cache++) {
+        for (int mode = LOGITS_LAST; mode <= LOGITS_ALL; mode++) {
+            struct session_spec spec = fixture_spec(B, max_tokens, kv_cache);
+            spec.logits = (enum logits_mode)mode;
+            spec.keep_logits = false;
+            struct session *session = fixture_session(backend, spec);
+            fixture_generate(session, B, lengths, prompts, new_tokens, mode == LOGITS_ALL ? all : last);
+            session_close(session);
+        }
+        if (backend_dtype(backend) == DTYPE_F32) assert_memory_equal(all, last, sizeof all);
+        for (int row = 0; row < B; row++) assert_int_equal(all[row], last[row]);
+    }
+}
+
+// A sampled request's text depends on its id and the seed, not on its row or neighbours.
+static void check_sampling_keyed_by_request(struct backend *backend, double tolerance) {
+    (void)tolerance;
+    if (backend_dtype(backend) != DTYPE_F32) return; // 16-bit logits may differ by rounding between batches
+    int32_t prompts[prompt_tokens], batch[new_tokens * B], alone[new_tokens * 2];
+    make_prompts(prompts);
+    struct session_spec spec = fixture_spec(B, max_tokens, true);
+    spec.sampling = (struct sampling){.temperature = 0.9f, .top_k = 50, .top_p = 0.95f, .seed = 42};
+    struct session *session = fixture_session(backend, spec);
+    fixture_generate(session, B, lengths, prompts, new_tokens, batch);
+    session_close(session);
+    spec.rows = 2;
+    session = fixture_session(backend, spec);
+    int row = 1, length = lengths[1];
+    uint64_t request = 1;
+    struct prompt_batch one = {1, &row, &length, prompts + lengths[0], &request};
+    struct error error = {0};
+    require_ok(session_prefill(session, &one, &error), &error);
+    require_ok(session_collect(session, alone, &error), &error);
+    require_ok(session_decode(session, new_tokens - 1, &error), &error);
+    require_ok(session_collect(session, alone + 2, &error), &error);
+    session_close(session);
+    int changes = 0;
+    for (int i = 0; i < new_tokens; i++) {
+        assert_int_equal(alone[i * 2], -1);
+        assert_int_equal(alone[i * 2 + 1], batch[i * B + 1]);
+        changes += i > 0 && alone[i * 2 + 1] != alone[i * 2 - 1];
+    }
+    assert_true(changes > new_tokens / 2); // it really sampled
+}
+
+#define ENGINE_TEST(name)                                                                                    \
+    static void test_##name(void **state) {                                                                  \
+        (void)state;                                                                                         \
+        for_each_dtype(check_##name);                                                                        \
+    }
+ENGINE_TEST(cache_on_off)
+ENGINE_TEST(alone_or_in_batch)
+ENGINE_TEST(steps_per_call)
+ENGINE_TEST(continuous_batching)
+ENGINE_TEST(logits_all)
+ENGINE_TEST(sampling_keyed_by_request)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cache_on_off),   cmocka_unit_test(test_alone_or_in_batch),
+        cmocka_unit_test(test_steps_per_call), cmocka_unit_test(test_continuous_batching),
+        cmocka_unit_test(test_logits_all),     cmocka_unit_test(test_sampling_keyed_by_request),
+    };
+    fixture_use_device("cpu");
+    int failed = cmocka_run_group_tests_name("invariances, cpu", tests, NULL, NULL);
+    fixture_use_device("cuda");
+    return failed + cmocka_run_group_tests_name("invariances, cuda", tests, NULL, NULL);
+}
