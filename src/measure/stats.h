@@ -16,7 +16,8 @@ struct summary {
 struct summary stats_summarize(const double *samples, int count);
 
 // The value below which `percent` (0 .. 100) of the samples lie, linear between the two nearest ranks (the
-// default of NumPy and R, type 7). Sorts a copy; count >= 1.
+// default of NumPy and R, type 7). count >= 1. Takes O(count^2) time and no memory: meant for up to some
+// thousand samples.
 double stats_percentile(const double *samples, int count, double percent);
 
 // Two-sided 95 % quantile of Student's t: P(|T| <= t) = 0.95 at `degrees` >= 1 degrees of freedom.
