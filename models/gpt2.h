@@ -5,6 +5,8 @@
 #ifndef MODELS_GPT2_H
 #define MODELS_GPT2_H
 
+#include "base/status.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -25,6 +27,10 @@ struct gpt2_config {
     bool tied_lm_head;             // logits come from wte (tie_word_embeddings)
     int32_t eos_token;             // -1: none known
 };
+
+// Refuses sizes that no GPT-2 has (zero, negative, huge, heads that do not divide the channels), so that
+// nothing computed from an accepted configuration overflows 64 bits.
+CHECKED enum status gpt2_config_check(const struct gpt2_config *config, struct error *error);
 
 // The names of GPT-2's weights as llm.c writes them. Linear weights are always [out, in] here, whatever
 // the file stores.

@@ -6,6 +6,7 @@
 #include "base/status.h"
 #include "models/gpt2.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -33,8 +34,8 @@ CHECKED enum status model_find_directory(const char *name, char **directory, str
 const struct gpt2_config *model_config(const struct model *model);
 const char *model_name(const struct model *model); // as the user would name it: "gpt2", "random:gpt2", a path
 const char *model_format(const struct model *model); // "safetensors", "llm.c", "random"
-enum dtype
-model_stored_dtype(const struct model *model); // of wte; random models are stored in no dtype: bf16
+// The dtype of wte. Random models are stored in none and say bf16; their values are any f32.
+enum dtype model_stored_dtype(const struct model *model);
 
 // The directory to look for tokenizer files in; NULL for random models.
 const char *model_directory(const struct model *model);

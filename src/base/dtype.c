@@ -125,7 +125,11 @@ static void block_from_f32(enum dtype to, const float *source, unsigned char *de
 
 void dtype_to_f32(enum dtype from, const void *source, float *destination, size_t count) {
     const unsigned char *bytes = source;
-#pragma omp parallel for schedule(static) if (count > BLOCK)
+    if (count <= BLOCK) { // not even a team of one, which costs more than a short row
+        block_to_f32(from, source, destination, count);
+        return;
+    }
+#pragma omp parallel for schedule(static)
     for (size_t first = 0; first < count; first += BLOCK) {
         size_t n = count - first < BLOCK ? count - first : BLOCK;
         block_to_f32(from, bytes + first * dtype_size(from), destination + first, n);
@@ -134,7 +138,11 @@ void dtype_to_f32(enum dtype from, const void *source, float *destination, size_
 
 void dtype_from_f32(enum dtype to, const float *source, void *destination, size_t count) {
     unsigned char *bytes = destination;
-#pragma omp parallel for schedule(static) if (count > BLOCK)
+    if (count <= BLOCK) {
+        block_from_f32(to, source, destination, count);
+        return;
+    }
+#pragma omp parallel for schedule(static)
     for (size_t first = 0; first < count; first += BLOCK) {
         size_t n = count - first < BLOCK ? count - first : BLOCK;
         block_from_f32(to, source + first, bytes + first * dtype_size(to), n);

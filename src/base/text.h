@@ -1,4 +1,5 @@
-// Numbers out of text that a person or a file wrote: the whole string, in range, or a clear refusal.
+// Text: formatting into memory of its own, and numbers out of what a person wrote (the whole string, in
+// range, or a clear refusal).
 #ifndef BASE_TEXT_H
 #define BASE_TEXT_H
 
@@ -9,6 +10,9 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+// Like sprintf, into memory the caller frees. NULL when there is none.
+char *text_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 // `what` names the option or field in the message: "--reps: expected a whole number from 1 to 100, found
 // \"x\"". Leading and trailing blanks, hexadecimal, inf and nan are refused. A refusal is STATUS_USAGE and
