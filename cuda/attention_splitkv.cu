@@ -1,0 +1,310 @@
+// Attention of few queries against long caches: the keys are split over warps and blocks.
+//
+// The unit of work is a chunk of 32 keys, taken by one warp: all its loads are issued before the first use,
+// its softmax is over exactly these keys, and its result (numerators' maximum, their sum, weighted values)
+// goes to a partial. The partials of a query are merged in chunk order. How many warps and blocks share the
+// chunks is chosen from the load of the device; it changes nothing in the result, which is therefore
+// independent of batch and neighbours.
+#include "cuda/attention_kernels.cuh"
+
+constexpr int CHUNK = WARP;  // keys
+constexpr int MAX_WARPS = 8; // of a block: enough loads in flight to saturate its multiprocessor
+
+// LANES lanes hold one head vector, each PARTS vectors of WIDTH elements; a warp holds 32 / LANES keys at a
+// time.
+template <typename T, int WIDTH, int LANES, int PARTS>
+struct fragment {
+    vec<T, WIDTH> part[PARTS];
+
+    __device__ static int element(int lane, int i) { // of the head vector, for the lane's i-th
+        return (i / WIDTH * LANES + lane) * WIDTH + i % WIDTH;
+    }
+    __device__ void load(const T *vector, int lane, int D) {
+#pragma unroll
+        for (int p = 0; p < PARTS; p++) {
+            int d = element(lane, p * WIDTH);
+            if (PARTS == 1 || d < D)
+                part[p] = *reinterpret_cast<const vec<T, WIDTH> *>(vector + d);
+            else
+                part[p] = {};
+        }
+    }
+    __device__ void store(T *vector, int lane, int D) const {
+#pragma unroll
+        for (int p = 0; p < PARTS; p++) {
+            int d = element(lane, p * WIDTH);
+            if (PARTS == 1 || d < D) *reinterpret_cast<vec<T, WIDTH> *>(vector + d) = part[p];
+        }
+    }
+    __device__ float at(int i) const {
+        return static_cast<float>(part[i / WIDTH].at[i % WIDTH]);
+    }
+};
+
+// Sums each of COUNT values over lanes that differ in bits HIGH .. LOW, spreading the results over these
+// lanes: each keeps COUNT / (2 HIGH / LOW) of them, from the index that is returned on.
+template <int COUNT, int HIGH, int LOW>
+__device__ int reduce_scatter(float (&value)[COUNT], int lane) {
+    int first = 0;
+    int count = COUNT;
+#pragma unroll
+    for (int bit = HIGH; bit >= LOW; bit /= 2) {
+        count /= 2;
+        bool upper = lane & bit;
+#pragma unroll
+        for (int i = 0; i < COUNT / 2; i++) {
+            if (i >= count) break;
+            float sent = upper ? value[i] : value[i + count];
+            float kept = upper ? value[i + count] : value[i];
+            value[i] = kept + __shfl_xor_sync(FULL_WARP, sent, bit);
+        }
+        first += upper ? count : 0;
+    }
+    return first;
+}
+
+// Partial results of one chunk: weighted values (D), then the highest score (base 2) and the sum of
+// numerators.
+__device__ inline int partial_stride(int D) {
+    return D + 2;
+}
+
+template <typename T>
+struct row_view {
+    const T *q;
+    T *k, *v;
+    const T *new_k, *new_v; // of the newest token, NULL: it is in k and v
+    int visible;            // keys this query sees
+    int D;
+    int64_t k_stride, v_stride;
+
+    __device__ const T *key(int t) const { return new_k && t == visible - 1 ? new_k : k + t * k_stride; }
+    __device__ const T *value(int t) const { return new_v && t == visible - 1 ? new_v : v + t * v_stride; }
+};
+
+template <typename T, int WIDTH, int LANES, int PARTS>
+__device__ void attend_chunk(const row_view<T> &view, const float (&q)[PARTS * WIDTH], int chunk,
+                             float *partial) {
+    using fragment_t = fragment<T, WIDTH, LANES, PARTS>;
+    constexpr int GROUPS = WARP / LANES; // keys side by side; each group of lanes takes LANES keys
+    constexpr int BATCH = PARTS > 1 ? 2 : LANES < 8 ? LANES : 8;
+    constexpr int E = PARTS * WIDTH;
+    int warp_lane = static_cast<int>(threadIdx.x) % WARP;
+    int group = warp_lane / LANES, lane = warp_lane % LANES;
+    int first = chunk * CHUNK + group, last = view.visible - 1;
+    // Keys behind the last one are read as the last one and weigh nothing.
+    auto token = [&](int j) { return min(first + j * GROUPS, last); };
+
+    fragment_t v[BATCH];
+    float score[LANES];
+#pragma unroll
+    for (int j0 = 0; j0 < LANES; j0 += BATCH) {
+        fragment_t k[BATCH];
+#pragma unroll
+        for (int j = 0; j < BATCH; j++) k[j].load(view.key(token(j0 + j)), lane, view.D);
+        if (j0 == 0) {
+#pragma unroll
+            for (int j = 0; j < BATCH; j++) v[j].load(view.value(token(j)), lane, view.D);
+        }
+#pragma unroll
+        for (int j = 0; j < BATCH; j++) {
+            score[j0 + j] = 0;
+#pragma unroll
+            for (int i = 0; i < E; i++) score[j0 + j] += q[i] * k[j].at(i);
+        }
+    }
+
+    // Lane j of a group gets the score of the group's key j: 32 lanes, 32 keys.
+    reduce_scatter<LANES, LANES / 2, 1>(score, lane);
+    float own = first + lane * GROUPS <= last ? score[0] : -INFINITY;
+    float highest = warp_max(own);
+    float weight = exp2f(own - highest);
+    float sum = warp_sum(weight);
+
+    float o[E] = {};
+#pragma unroll
+    for (int j0 = 0; j0 < LANES; j0 += BATCH) {
+        if (j0 > 0) {
+#pragma unroll
+            for (int j = 0; j < BATCH; j++) v[j].load(view.value(token(j0 + j)), lane, view.D);
+        }
+#pragma unroll
+        for (int j = 0; j < BATCH; j++) {
+            float p = __shfl_sync(FULL_WARP, weight, j0 + j, LANES);
+#pragma unroll
+            for (int i = 0; i < E; i++) o[i] += p * v[j].at(i);
+        }
+    }
+
+    int kept = 0;
+    if constexpr (GROUPS > 1) kept = reduce_scatter<E, WARP / 2, LANES>(o, warp_lane);
+#pragma unroll
+    for (int i = 0; i < E / GROUPS; i++) {
+        int d = fragment_t::element(lane, kept + i);
+        if (PARTS == 1 || d < view.D) partial[d] = o[i];
+    }
+    if (warp_lane == 0) {
+        partial[view.D] = highest;
+        partial[view.D + 1] = sum;
+    }
+}
+
+// Stores the newest token's key and value; called by the whole warp that took its chunk.
+template <typename T, int WIDTH, int LANES, int PARTS>
+__device__ void append_newest(const row_view<T> &view) {
+    int lane = static_cast<int>(threadIdx.x) % WARP;
+    if (lane >= LANES) return;
+    fragment<T, WIDTH, LANES, PARTS> k, v;
+    k.load(view.new_k, lane, view.D);
+    v.load(view.new_v, lane, view.D);
+    k.store(view.k + (view.visible - 1) * view.k_stride, lane, view.D);
+    v.store(view.v + (view.visible - 1) * view.v_stride, lane, view.D);
+}
+
+// Whether this block is the last of the query's blocks to arrive, and so sees all their partials.
+__device__ inline bool arrive_last(unsigned *arrivals) {
+    __shared__ bool is_last;
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        __threadfence();
+        is_last = atomicInc(arrivals, gridDim.x - 1) == gridDim.x - 1; // wraps to 0 for the next run
+        __threadfence();
+    }
+    __syncthreads();
+    return is_last;
+}
+
+template <typename T>
+__device__ void merge_partials(const float *partials, int chunks, int D, T *out) {
+    int stride = partial_stride(D);
+    for (int d = static_cast<int>(threadIdx.x); d < D; d += static_cast<int>(blockDim.x)) {
+        float highest = -INFINITY, sum = 0, weighted = 0;
+        for (int c = 0; c < chunks; c++) highest = fmaxf(highest, partials[c * stride + D]);
+        for (int c = 0; c < chunks; c++) {
+            float weight = exp2f(partials[c * stride + D] - highest);
+            sum += weight * partials[c * stride + D + 1];
+            weighted += weight * partials[c * stride + d];
+        }
+        out[d] = static_cast<T>(weighted / sum);
+    }
+}
+
+template <typename T>
+__device__ row_view<T> view_row(const attention_args &args, int row, int head, int query, int visible) {
+    int64_t own = attention_offset(args.q, row, head);
+    row_view<T> view;
+    view.q = static_cast<const T *>(args.q.data) + own + query * args.q.token_stride;
+    view.k = attention_at<T>(args.k, row, head);
+    view.v = attention_at<T>(args.v, row, head);
+    view.new_k = args.new_k ? static_cast<const T *>(args.new_k) + own : nullptr;
+    view.new_v = args.new_v ? static_cast<const T *>(args.new_v) + own : nullptr;
+    view.visible = visible;
+    view.D = args.D;
+    view.k_stride = args.k.token_stride;
+    view.v_stride = args.v.token_stride;
+    return view;
+}
+
+// Grid (blocks per query, heads * max_queries, rows). `partials` and `arrivals` are NULL when one block's
+// shared memory holds the query's partials, else (queries, max_chunks, D + 2) and (queries).
+template <typename T, int WIDTH, int LANES, int PARTS>
+__global__ void __launch_bounds__(MAX_WARPS *WARP)
+    splitkv_kernel(attention_args args, int max_chunks, float *partials, unsigned *arrivals) {
+    extern __shared__ float shared_partials[];
+    int head = static_cast<int>(blockIdx.y) % args.H, query = static_cast<int>(blockIdx.y) / args.H;
+    int row = static_cast<int>(blockIdx.z);
+    int queries = attention_queries(args, row);
+    int visible = attention_keys(args, row) - queries + query + 1;
+    if (query >= queries || visible <= 0) return;
+    row_view<T> view = view_row<T>(args, row, head, query, visible);
+
+    float q[PARTS * WIDTH];
+    fragment<T, WIDTH, LANES, PARTS> own_q;
+    int lane = static_cast<int>(threadIdx.x) % LANES;
+    own_q.load(view.q, lane, args.D);
+#pragma unroll
+    for (int i = 0; i < PARTS * WIDTH; i++) q[i] = own_q.at(i) * (args.scale * LOG2E);
+
+    int64_t item = static_cast<int64_t>(row) * gridDim.y + blockIdx.y;
+    int stride = partial_stride(args.D);
+    float *own_partials = partials ? partials + item * max_chunks * stride : shared_partials;
+    int chunks = divide_up(visible, CHUNK);
+    int warps = static_cast<int>(blockDim.x) / WARP, warp = static_cast<int>(threadIdx.x) / WARP;
+    for (int chunk = static_cast<int>(blockIdx.x) * warps + warp; chunk < chunks;
+         chunk += static_cast<int>(gridDim.x) * warps) {
+        attend_chunk<T, WIDTH, LANES, PARTS>(view, q, chunk, own_partials + chunk * stride);
+        if (view.new_k && chunk == chunks - 1) append_newest<T, WIDTH, LANES, PARTS>(view);
+    }
+
+    if (partials) {
+        if (!arrive_last(arrivals + item)) return;
+    } else {
+        __syncthreads();
+    }
+    merge_partials(own_partials, chunks, args.D, attention_out<T>(args, row, query, head));
+}
+
+// ---- how the chunks of one query are shared out
+
+struct geometry {
+    int chunks;             // most chunks of a query
+    int blocks, warps;      // per query
+    size_t shared_bytes;    // of partials, 0 when they go through the workspace
+    size_t workspace_bytes; // arrivals, then partials
+    size_t arrivals_bytes;
+};
+
+static struct geometry plan_geometry(int64_t items, int D, int max_keys) {
+    constexpr int WARPS_PER_SM = 20; // that keep enough loads in flight, and fit by registers
+    constexpr size_t SHARED_LIMIT = 48 << 10;
+    int device = 0, sms = 1;
+    if (cudaGetDevice(&device) != cudaSuccess ||
+        cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device) != cudaSuccess)
+        sms = 1; // a launch will report what is wrong with the device
+    struct geometry plan = {};
+    plan.chunks = divide_up(max_keys, CHUNK);
+    plan.blocks = 1;
+    int64_t share = max(int64_t{2}, int64_t{sms} * WARPS_PER_SM / items);
+    plan.warps = static_cast<int>(min(share, int64_t{min(plan.chunks, MAX_WARPS)}));
+    if (plan.chunks > MAX_WARPS && 2 * items <= sms) {
+        plan.blocks = min(divide_up(plan.chunks, MAX_WARPS), sms / static_cast<int>(items));
+        plan.warps = min(MAX_WARPS, divide_up(plan.chunks, plan.blocks));
+    }
+    size_t partial_bytes = sizeof(float) * static_cast<size_t>(plan.chunks) * static_cast<size_t>(D + 2);
+    if (plan.blocks == 1 && partial_bytes <= SHARED_LIMIT) {
+        plan.shared_bytes = partial_bytes;
+    } else {
+        plan.arrivals_bytes = (sizeof(unsigned) * static_cast<size_t>(items) + 15) / 16 * 16;
+        plan.workspace_bytes = plan.arrivals_bytes + static_cast<size_t>(items) * partial_bytes;
+    }
+    return plan;
+}
+
+size_t attention_splitkv_workspace_bytes(int B, int H, int D, int max_queries, int max_keys) {
+    return plan_geometry(int64_t{B} * H * max_queries, D, max_keys).workspace_bytes;
+}
+
+template <typename T, int WIDTH, int LANES, int PARTS>
+static cudaError_t launch(const struct attention_args &args, cudaStream_t stream) {
+    int heads = args.H * args.max_queries;
+    struct geometry plan = plan_geometry(int64_t{args.B} * heads, args.D, args.max_keys);
+    bool shared = plan.workspace_bytes == 0;
+    char *workspace = static_cast<char *>(args.workspace);
+    splitkv_kernel<T, WIDTH, LANES, PARTS>
+        <<<dim3(plan.blocks, heads, args.B), plan.warps * WARP, plan.shared_bytes, stream>>>(
+            args, plan.chunks, shared ? nullptr : reinterpret_cast<float *>(workspace + plan.arrivals_bytes),
+            shared ? nullptr : reinterpret_cast<unsigned *>(workspace));
+    return cudaGetLastError();
+}
+
+cudaError_t attention_splitkv_launch(const struct attention_args &args, cudaStream_t stream) {
+    return with_element(args.dtype, [&](auto zero) {
+        using T = decltype(zero);
+        constexpr int WIDTH = ELEMENTS_PER_16_BYTES<T>;
+        if (attention_is_aligned(args)) {
+            if (args.D == 64) return launch<T, WIDTH, 64 / WIDTH, 1>(args, stream);
+            if (args.D == 128) return launch<T, WIDTH, 128 / WIDTH, 1>(args, stream);
+        }
+        return launch<T, 1, WARP, ATTENTION_MAX_D / WARP>(args, stream);
+    });
+}
