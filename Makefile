@@ -60,6 +60,9 @@ TESTS := $(patsubst %,$(BUILD)/%,$(basename $(TEST_SOURCES)))
 TEST_SUPPORT := $(patsubst %,$(BUILD)/%.o,$(wildcard tests/support/*.c))
 LIBRARY := $(BUILD)/libgpt2infer.a
 
+# The vector kernels are written as a * b + c and want it fused; everything else is computed as written.
+$(BUILD)/src/cpu/%.c.o: CFLAGS += -ffp-contract=fast
+
 # ---- rules -----------------------------------------------------------------------------------------------
 .PHONY: all test tests clean help format FORCE
 all: gpt2infer
