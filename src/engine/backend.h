@@ -50,6 +50,8 @@ struct device {
 
 // "auto" (the first usable GPU, else the CPU), "cpu", "cuda", "cuda:N".
 CHECKED enum status device_find(const char *name, struct device *device, struct error *error);
+// All usable devices, in the order "auto" prefers them; returns how many were written, at most `room`.
+int device_list(struct device *devices, int room);
 CHECKED enum status device_describe(struct device device, struct device_info *info, struct error *error);
 
 // ---- backends

@@ -14,6 +14,16 @@ static const struct backend_ops *const backends[] = {
 };
 static const size_t backend_count = sizeof backends / sizeof backends[0];
 
+int device_list(struct device *devices, int room) {
+    int found = 0;
+    for (size_t i = 0; i < backend_count; i++) {
+        int count = backends[i]->device_count();
+        for (int index = 0; index < count && found < room; index++)
+            devices[found++] = (struct device){.ops = backends[i], .index = index};
+    }
+    return found;
+}
+
 // Splits "cuda:1" into a backend name's length and an index; false when what follows the colon is no number.
 static bool split_device_name(const char *name, size_t *length, int *index) {
     *length = strcspn(name, ":");
