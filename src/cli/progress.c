@@ -1,0 +1,58 @@
+#include "cli/progress.h"
+#include "base/clock.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const double seconds_per_bar = 0.1, seconds_per_line = 5.0;
+
+void progress_start(struct progress *progress, bool quiet) {
+    const char *term = getenv("TERM");
+    // The bar has no colour, so NO_COLOR asks nothing of it.
+    bool drawable = isatty(STDERR_FILENO) && term && strcmp(term, "dumb") != 0;
+    *progress = (struct progress){.silent = quiet, .terminal = drawable, .last = clock_seconds()};
+}
+
+static void format_seconds(double seconds, char *text, size_t size) {
+    if (seconds < 0)
+        text[0] = '\0';
+    else if (seconds < 60)
+        snprintf(text, size, ", %.0f s left", seconds);
+    else if (seconds < 3600)
+        snprintf(text, size, ", %.0f min %02.0f s left", (double)(int)(seconds / 60),
+                 seconds - 60 * (double)(int)(seconds / 60));
+    else
+        snprintf(text, size, ", %.1f h left", seconds / 3600);
+}
+
+void progress_update(struct progress *progress, const char *text, double fraction, double eta_seconds) {
+    double now = clock_seconds();
+    if (progress->silent || now - progress->last < (progress->terminal ? seconds_per_bar : seconds_per_line))
+        return;
+    progress->last = now;
+    char left[48];
+    format_seconds(eta_seconds, left, sizeof left);
+    if (!(fraction > 0)) fraction = 0;
+    if (fraction > 1) fraction = 1;
+    if (!progress->terminal) {
+        fprintf(stderr, "%s: %.0f %%%s\n", text, 100 * fraction, left);
+        return;
+    }
+    enum { WIDTH = 24 };
+    char bar[WIDTH + 1];
+    for (int i = 0; i < WIDTH; i++) bar[i] = i < (int)(fraction * WIDTH + 0.5) ? '#' : '.';
+    bar[WIDTH] = '\0';
+    // Kept below 80 columns, since a wrapped line cannot be taken back.
+    fprintf(stderr, "\r\033[K[%s] %3.0f %%  %.26s%s", bar, 100 * fraction, text, left);
+    fflush(stderr);
+    progress->shown = true;
+}
+
+void progress_clear(struct progress *progress) {
+    if (!progress->shown) return;
+    fputs("\r\033[K", stderr);
+    fflush(stderr);
+    progress->shown = false;
+}

@@ -1,0 +1,23 @@
+// Progress on standard error: a bar on a terminal, now and then a plain line elsewhere.
+#ifndef CLI_PROGRESS_H
+#define CLI_PROGRESS_H
+
+#include <stdbool.h>
+
+struct progress {
+    bool silent;
+    bool terminal; // a bar can be drawn and redrawn
+    bool shown;    // a bar stands there now
+    double last;   // when something was shown, clock seconds
+};
+
+void progress_start(struct progress *progress, bool quiet);
+
+// Shows `text`, the fraction done (0 .. 1) and the seconds left (< 0: not known), unless it is too soon after
+// the last time.
+void progress_update(struct progress *progress, const char *text, double fraction, double eta_seconds);
+
+// Takes the bar away, before anything else is written and at the end.
+void progress_clear(struct progress *progress);
+
+#endif
