@@ -66,9 +66,9 @@ const struct option option_table[] = {
     {"kvcache", OPTION_CHOICE, BENCH, FIELD(kvcache),
      .help = "keep keys and values, recompute them each step, or\nmeasure both, interleaved", .initial = "on",
      .choices = arms},
-    {"prompt-len", OPTION_INTEGER, BENCH | INFO, FIELD(prompt_len), "N", .help = "prompt tokens per row",
+    {"prompt-len", OPTION_INTEGER, BENCH, FIELD(prompt_len), "N", .help = "prompt tokens per row",
      .initial = "50", .minimum = 1, .maximum = MOST_TOKENS},
-    {"gen-len", OPTION_INTEGER, BENCH | INFO, FIELD(gen_len), "N", .help = "generated tokens per row",
+    {"gen-len", OPTION_INTEGER, BENCH, FIELD(gen_len), "N", .help = "generated tokens per row",
      .initial = "200", .minimum = 1, .maximum = MOST_TOKENS},
     {"reps", OPTION_INTEGER, BENCH, FIELD(reps), "N",
      .help = "repetitions; 0, the default: at least 5, 1 when it takes\nlonger than 10 s", .initial = "0",
@@ -123,6 +123,12 @@ const struct option option_table[] = {
     // info
     {"batch", OPTION_INTEGER, INFO, FIELD(batch), "N", .help = "rows of the session", .initial = "1",
      .minimum = 1, .maximum = MOST_ROWS},
+    {"prompt-len", OPTION_INTEGER, INFO, FIELD(prompt_len), "N",
+     .help = "prompt tokens per row; default 50, or what the context leaves", .minimum = 1,
+     .maximum = MOST_TOKENS},
+    {"gen-len", OPTION_INTEGER, INFO, FIELD(gen_len), "N",
+     .help = "generated tokens per row; default 200, or what the context\nleaves", .minimum = 1,
+     .maximum = MOST_TOKENS},
     {"measure", OPTION_FLAG, INFO, FIELD(measure), .help = "measure what the device really does"},
 
     // shared
