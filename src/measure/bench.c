@@ -86,6 +86,7 @@ enum status bench_run(struct backend *backend, const struct bench_options *optio
                       struct bench_record *record, struct error *error) {
     TRY(check_options(backend_config(backend), options, error));
     TRY(device_describe(backend_device(backend), &record->device, error));
+    record_describe_engine(&record->engine);
     record->workload = (struct record_workload){.prompt_len = options->prompt_len,
                                                 .gen_len = options->gen_len,
                                                 .dtype = backend_dtype(backend),

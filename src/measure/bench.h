@@ -38,7 +38,8 @@ struct bench_options {
     void *progress_context;
 };
 
-// Fills record->device, ->workload and ->rows; engine, model and ceilings are the caller's, before or after.
+// Fills record->engine, ->device, ->workload and ->rows; model (record_describe_model) and ceilings are the
+// caller's, before or after.
 // A batch that fails is a row with its reason and the next batch is tried, so the record is to be reported
 // whatever the status, unless that is STATUS_USAGE (the options are refused, nothing was done).
 //

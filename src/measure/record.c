@@ -1,5 +1,7 @@
 #include "measure/record.h"
 
+#include "base/version.h"
+
 #include <stb/stb_ds.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,6 +20,14 @@ void record_clear(struct bench_record *record) {
     for (ptrdiff_t i = 0; i < arrlen(record->rows); i++) arrfree(record->rows[i].samples);
     arrfree(record->rows);
     memset(record, 0, sizeof *record);
+}
+
+void record_describe_engine(struct record_engine *description) {
+    memset(description, 0, sizeof *description);
+    snprintf(description->version, sizeof description->version, "%s", GPT2INFER_VERSION);
+    snprintf(description->commit, sizeof description->commit, "%s", build_commit());
+    snprintf(description->compiler, sizeof description->compiler, "%s", build_compiler());
+    description->cuda = build_has_cuda();
 }
 
 void record_describe_model(struct record_model *description, const struct model *model) {

@@ -100,6 +100,7 @@ struct bench_record {
 // A record starts as all zeros. Frees the rows.
 void record_clear(struct bench_record *record);
 
+void record_describe_engine(struct record_engine *description); // this program
 void record_describe_model(struct record_model *description, const struct model *model);
 
 // Reads what report.h wrote as JSON. Strict: another schema, a missing or mistyped field or a value out of

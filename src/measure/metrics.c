@@ -1,0 +1,36 @@
+#include "measure/metrics.h"
+
+#include <string.h>
+
+static struct generation_shape shape_of_row(const struct bench_record *record, const struct bench_row *row) {
+    const struct record_workload *workload = &record->workload;
+    struct generation_shape shape = {.config = &record->model.config,
+                                     .dtype = workload->dtype,
+                                     .logits = workload->logits,
+                                     .kv_cache = row->kv_cache,
+                                     .batch = row->batch,
+                                     .prompt_len = workload->prompt_len,
+                                     .gen_len = workload->gen_len};
+    // The cache as it is, which a backend may keep in a wider dtype than the weights.
+    double cached_tokens = (double)row->batch * (workload->prompt_len + workload->gen_len);
+    shape.kv_token_bytes = row->memory.kv_cache > 0 ? (double)row->memory.kv_cache / cached_tokens
+                                                    : roofline_kv_token_bytes(shape.config, shape.dtype);
+    return shape;
+}
+
+struct row_metrics row_metrics(const struct bench_record *record, const struct bench_row *row) {
+    struct row_metrics metrics;
+    memset(&metrics, 0, sizeof metrics);
+    const struct generation_shape shape = shape_of_row(record, row);
+    const struct ceilings *ceilings = &record->ceilings;
+    metrics.prefill = roofline_prefill(&shape);
+    metrics.step = roofline_mean_step(&shape);
+    if (row->ms_per_step == 0 || ceilings->bandwidth == 0 || ceilings->matmul_rate == 0) return metrics;
+    double seconds = row->ms_per_step / 1e3;
+    metrics.against_device = true;
+    metrics.floor = roofline_floor(&metrics.step, ceilings);
+    metrics.floor_share = metrics.floor.seconds / seconds;
+    metrics.bandwidth_share = metrics.step.bytes / seconds / ceilings->bandwidth;
+    metrics.matmul_share = metrics.step.flop / seconds / ceilings->matmul_rate;
+    return metrics;
+}

@@ -1,0 +1,154 @@
+#include "measure/report_json.h"
+
+#include "measure/metrics.h"
+
+#include <math.h>
+#include <stb/stb_ds.h>
+
+// JSON has no infinity and no NaN.
+static json_t *finite(double value) {
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+static json_t *known(double value, bool is_known) {
+    return is_known ? finite(value) : json_null();
+}
+
+// JSON text is UTF-8; a path or a message need not be, and then shows its ASCII.
+static json_t *text_json(const char *text) {
+    json_t *string = json_string(text);
+    if (string) return string;
+    char ascii[sizeof((struct error *)0)->message];
+    size_t length = 0;
+    for (; text[length] && length + 1 < sizeof ascii; length++)
+        ascii[length] = (unsigned char)text[length] < 0x80 ? text[length] : '?';
+    return json_stringn(ascii, length);
+}
+
+static json_t *engine_json(const struct record_engine *engine) {
+    return json_pack("{s:s, s:s, s:s, s:b, s:s}", "name", "gpt2infer", "version", engine->version, "commit",
+                     engine->commit, "cuda", engine->cuda, "compiler", engine->compiler);
+}
+
+static json_t *ceilings_json(const struct ceilings *ceilings) {
+    bool measured = ceilings->bandwidth > 0;
+    return json_pack("{s:o, s:o, s:o}", "read_bytes_per_s", known(ceilings->bandwidth, measured),
+                     "matmul_flop_per_s", known(ceilings->matmul_rate, measured), "launch_s",
+                     known(ceilings->launch, measured));
+}
+
+static json_t *device_json(const struct bench_record *record) {
+    const struct device_info *device = &record->device;
+    return json_pack("{s:s, s:i, s:o, s:o, s:i, s:I, s:I, s:I, s:o}", "backend", device->backend, "index",
+                     device->index, "name", text_json(device->name), "detail", text_json(device->detail),
+                     "compute_units", device->compute_units, "memory_bytes", (json_int_t)device->memory_bytes,
+                     "memory_free", (json_int_t)device->memory_free, "cache_bytes",
+                     (json_int_t)device->cache_bytes, "ceilings", ceilings_json(&record->ceilings));
+}
+
+static json_t *config_json(const struct gpt2_config *config) {
+    return json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:b, s:b, s:b, s:i}", "context", config->context,
+                     "vocab", config->vocab, "layers", config->layers, "heads", config->heads, "channels",
+                     config->channels, "inner", config->inner, "layer_norm_epsilon",
+                     (double)config->layer_norm_epsilon, "scale_attention", config->scale_attention,
+                     "scale_attention_by_layer", config->scale_attention_by_layer, "tied_lm_head",
+                     config->tied_lm_head, "eos_token", (int)config->eos_token);
+}
+
+static json_t *model_json(const struct record_model *model) {
+    return json_pack("{s:o, s:s, s:s, s:I, s:o}", "name", text_json(model->name), "format", model->format,
+                     "stored_dtype", dtype_name(model->stored_dtype), "parameters",
+                     (json_int_t)model->parameters, "config", config_json(&model->config));
+}
+
+static json_t *workload_json(const struct record_workload *workload) {
+    return json_pack("{s:i, s:i, s:s, s:s, s:s, s:I, s:i, s:i}", "prompt_len", workload->prompt_len,
+                     "gen_len", workload->gen_len, "dtype", dtype_name(workload->dtype), "logits",
+                     workload->logits == LOGITS_ALL ? "all" : "last", "sampling", "greedy", "seed",
+                     (json_int_t)workload->seed, "warmup", workload->warmup, "reps", workload->reps);
+}
+
+static json_t *summary_json(const struct summary *summary, const double *samples) {
+    json_t *array = json_array();
+    for (int i = 0; i < summary->count; i++) json_array_append_new(array, finite(samples[i]));
+    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:o}", "median", summary->median, "mean",
+                     summary->mean, "sd", summary->sd, "cv", summary->cv, "ci95_low", summary->ci95_low,
+                     "ci95_high", summary->ci95_high, "min", summary->min, "max", summary->max, "samples",
+                     array);
+}
+
+static json_t *memory_json(const struct memory_ledger *memory) {
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "weights", (json_int_t)memory->weights, "kv_cache",
+                     (json_int_t)memory->kv_cache, "activations", (json_int_t)memory->activations, "logits",
+                     (json_int_t)memory->logits, "tokens", (json_int_t)memory->tokens, "free",
+                     (json_int_t)memory->free);
+}
+
+static json_t *agreement_json(const struct arm_agreement *agreement) {
+    return json_pack("{s:s, s:i, s:i, s:i, s:o, s:o}", "verdict", agreement_name(agreement->verdict),
+                     "differing_rows", agreement->differing_rows, "row", agreement->row, "position",
+                     agreement->position, "logit_gap", finite(agreement->logit_gap), "rounding_allows",
+                     finite(agreement->rounding_allows));
+}
+
+static json_t *roofline_json(const struct row_metrics *metrics) {
+    bool known_device = metrics->against_device;
+    return json_pack("{s:f, s:f, s:f, s:f, s:o, s:o, s:o, s:o, s:o}", "prefill_bytes", metrics->prefill.bytes,
+                     "prefill_flop", metrics->prefill.flop, "step_bytes", metrics->step.bytes, "step_flop",
+                     metrics->step.flop, "floor_ms", known(metrics->floor.seconds * 1e3, known_device),
+                     "floor_share", known(metrics->floor_share, known_device), "bandwidth_share",
+                     known(metrics->bandwidth_share, known_device), "matmul_share",
+                     known(metrics->matmul_share, known_device), "bound_by",
+                     known_device ? json_string(limit_name(metrics->floor.limit)) : json_null());
+}
+
+static json_t *row_json(const struct bench_record *record, const struct bench_row *row) {
+    const struct row_metrics metrics = row_metrics(record, row);
+    return json_pack("{s:i, s:s, s:s, s:o, s:o, s:i, s:o, s:f, s:f, s:f, s:f, s:s, s:o, s:o, s:o, s:o}",
+                     "batch", row->batch, "kvcache", row->kv_cache ? "on" : "off", "status",
+                     row_status_name(row->status), "reason", text_json(row->reason), "note",
+                     text_json(row->note), "reps", row->reps, "tok_s",
+                     summary_json(&row->tok_s, row->samples), "tok_s_per_row", row->tok_s_per_row,
+                     "prefill_ms", row->prefill_ms, "ms_per_step", row->ms_per_step, "decode_tok_s",
+                     row->decode_tok_s, "token_hash", row->token_hash, "speedup",
+                     known(row->speedup, row->speedup > 0), "agreement", agreement_json(&row->agreement),
+                     "memory", memory_json(&row->memory), "roofline", roofline_json(&metrics));
+}
+
+// What all rows share, as the first fields of a document.
+static json_t *shared_json(const struct bench_record *record) {
+    return json_pack("{s:s, s:o, s:o, s:o, s:o}", "schema", RECORD_SCHEMA, "engine",
+                     engine_json(&record->engine), "device", device_json(record), "model",
+                     model_json(&record->model), "workload", workload_json(&record->workload));
+}
+
+// Adds `value` to an object, taking both; NULL when either is NULL.
+static json_t *with_field(json_t *object, const char *name, json_t *value) {
+    if (object && json_object_set_new(object, name, value) == 0) return object;
+    if (!object) json_decref(value);
+    json_decref(object);
+    return NULL;
+}
+
+json_t *report_json_document(const struct bench_record *record) {
+    json_t *rows = json_array();
+    for (ptrdiff_t i = 0; rows && i < arrlen(record->rows); i++) {
+        if (json_array_append_new(rows, row_json(record, &record->rows[i])) == 0) continue;
+        json_decref(rows);
+        rows = NULL;
+    }
+    return with_field(shared_json(record), "rows", rows);
+}
+
+json_t *report_json_row(const struct bench_record *record, const struct bench_row *row) {
+    json_t *line = shared_json(record), *fields = row_json(record, row);
+    if (line && fields && json_object_update(line, fields) != 0) {
+        json_decref(line);
+        line = NULL;
+    }
+    bool whole = line && fields;
+    json_decref(fields);
+    if (whole) return line;
+    json_decref(line);
+    return NULL;
+}
