@@ -1,0 +1,171 @@
+#include "cuda/decode.h"
+
+#include "cuda/check.h"
+#include "cuda/results.h"
+#include "cuda/rows.h"
+#include "cuda/schedule.h"
+
+#include <stdlib.h>
+
+enum {
+    FIRST_KEYS = 64,     // the smallest bound on a cached step's row lengths; doubled from there
+    LONGEST_STEP = 64,   // grain of the bound on the longest row of an uncached step
+    GRAPH_TOKENS = 2048, // an uncached step of more computes for longer than its launches take
+    PACED_STEPS = 8,     // the host runs at most twice as many steps ahead of the device
+};
+
+struct step_graph {
+    int tokens;  // packed tokens of an uncached step, 0: a cached step
+    int longest; // bound on the rows' lengths
+    cudaGraphExec_t executable;
+    struct step_graph *next;
+};
+
+void decode_free_graphs(struct cuda_session *session) {
+    while (session->graphs) {
+        struct step_graph *next = session->graphs->next;
+        cudaGraphExecDestroy(session->graphs->executable);
+        free(session->graphs);
+        session->graphs = next;
+    }
+}
+
+// ---- one graph
+// -------------------------------------------------------------------------------------------------
+
+static enum status launch_graphed(struct cuda_session *session, int tokens, int longest,
+                                  struct error *error) {
+    if (tokens > 0) return rows_run_padded(session, tokens, longest, error);
+    TRY(schedule_cached_step(session, longest, error));
+    return schedule_sample(session, session->base.spec.rows, NULL, error);
+}
+
+static enum status capture(struct cuda_session *session, struct step_graph *graph, struct error *error) {
+    const cudaStream_t stream = cuda_backend_of(session)->stream;
+    const int B = session->base.spec.rows;
+    const int positions = session->base.spec.logits == LOGITS_ALL ? graph->tokens : 0;
+    TRY(schedule_prepare(session, graph->tokens > 0 ? graph->tokens : B, B, positions, error));
+    CUDA_TRY(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    enum status status = launch_graphed(session, graph->tokens, graph->longest, error);
+    cudaGraph_t recorded = NULL;
+    cudaError_t code = cudaStreamEndCapture(stream, &recorded); // even after a failure: it ends the capture
+    if (status == STATUS_OK) status = cuda_status(code, "capture of a decode step", error);
+    if (status == STATUS_OK)
+        status = cuda_status(cudaGraphInstantiate(&graph->executable, recorded, 0), "graph of a decode step",
+                             error);
+    if (recorded) cudaGraphDestroy(recorded);
+    TRY(status);
+    CUDA_TRY(cudaGraphUpload(graph->executable, stream));
+    return STATUS_OK;
+}
+
+static enum status find_graph(struct cuda_session *session, int tokens, int longest,
+                              cudaGraphExec_t *executable, struct error *error) {
+    for (struct step_graph *known = session->graphs; known; known = known->next) {
+        if (known->tokens != tokens || known->longest != longest) continue;
+        *executable = known->executable;
+        return STATUS_OK;
+    }
+    struct step_graph *graph = (struct step_graph *)calloc(1, sizeof *graph);
+    if (!graph) return error_set(error, STATUS_OUT_OF_MEMORY, "no host memory for a decode step's graph");
+    graph->tokens = tokens;
+    graph->longest = longest;
+    enum status status = capture(session, graph, error);
+    if (status != STATUS_OK) {
+        if (graph->executable) cudaGraphExecDestroy(graph->executable);
+        free(graph);
+        return status;
+    }
+    graph->next = session->graphs;
+    session->graphs = graph;
+    *executable = graph->executable;
+    return STATUS_OK;
+}
+
+static enum status launch_graph(struct cuda_session *session, int tokens, int longest, struct error *error) {
+    cudaGraphExec_t executable = NULL;
+    TRY(find_graph(session, tokens, longest, &executable, error));
+    CUDA_TRY(cudaGraphLaunch(executable, cuda_backend_of(session)->stream));
+    return STATUS_OK;
+}
+
+// ---- steps
+// -----------------------------------------------------------------------------------------------------
+
+static int round_up(int value, int step, int limit) {
+    int rounded = (value + step - 1) / step * step;
+    return rounded < limit ? rounded : limit;
+}
+
+struct row_totals {
+    int live, longest;
+    int64_t tokens;
+};
+
+// Of the rows once they have grown by `grown` tokens.
+static struct row_totals total_rows(const struct cuda_session *session, int grown) {
+    struct row_totals totals = {};
+    for (int row = 0; row < session->base.spec.rows; row++) {
+        if (session->base.lengths[row] == 0) continue;
+        const int length = session->base.lengths[row] + grown;
+        totals.live++;
+        totals.tokens += length;
+        if (length > totals.longest) totals.longest = length;
+    }
+    return totals;
+}
+
+static enum status cached_step(struct cuda_session *session, int step, struct error *error) {
+    const int longest = total_rows(session, step).longest, max_tokens = session->base.spec.max_tokens;
+    int keys = FIRST_KEYS;
+    while (keys < longest) keys *= 2;
+    return launch_graph(session, 0, keys < max_tokens ? keys : max_tokens, error);
+}
+
+static enum status launch_unpadded(struct cuda_session *session, int step, struct error *error) {
+    const int B = session->base.spec.rows;
+    for (int row = 0; row < B; row++) {
+        const int length = session->base.lengths[row];
+        session->lengths_now[row] = length > 0 ? length + step : 0;
+    }
+    return rows_run(session, session->lengths_now, B, NULL, NULL, error);
+}
+
+// Says in *paced after how many such steps the host should wait for the device.
+static enum status uncached_step(struct cuda_session *session, int step, int *paced, struct error *error) {
+    const struct row_totals totals = total_rows(session, step);
+    if (totals.tokens > GRAPH_TOKENS) {
+        *paced = 1;
+        return launch_unpadded(session, step, error);
+    }
+    // Every row grows by one a step: a graph serves 8 steps, or 16 while those are short.
+    const int grain = totals.live * (totals.live <= 4 ? 16 : 8);
+    return launch_graph(session, round_up((int)totals.tokens, grain, session->capacity),
+                        round_up(totals.longest, LONGEST_STEP, session->base.spec.max_tokens), error);
+}
+
+// Every `paced` steps, waits for the device to have passed the steps before the last `paced`.
+static enum status pace_host(struct cuda_session *session, int steps_launched, int paced,
+                             struct error *error) {
+    if (steps_launched % paced != 0) return STATUS_OK;
+    const int turn = steps_launched / paced;
+    CUDA_TRY(cudaEventRecord(session->pace[turn % 2], cuda_backend_of(session)->stream));
+    if (turn > 1) CUDA_TRY(cudaEventSynchronize(session->pace[(turn - 1) % 2]));
+    return STATUS_OK;
+}
+
+enum status cuda_decode(struct session *base, int steps, struct error *error) {
+    struct cuda_session *session = (struct cuda_session *)base;
+    const volatile sig_atomic_t *interrupt = base->backend->options.interrupt;
+    CUDA_TRY(cudaSetDevice(base->backend->index));
+    TRY(results_mark_step(session, 0, error));
+    for (int step = 0; step < steps; step++) {
+        if (interrupt && *interrupt) return error_set(error, STATUS_INTERRUPTED, "interrupted");
+        int paced = PACED_STEPS;
+        TRY(base->spec.kv_cache ? cached_step(session, step, error)
+                                : uncached_step(session, step, &paced, error));
+        TRY(results_mark_step(session, step + 1, error));
+        TRY(pace_host(session, step + 1, paced, error));
+    }
+    return results_of_steps(session, steps, error);
+}

@@ -1,0 +1,142 @@
+#include "cuda/weights.h"
+
+#include "cuda/check.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    ALIGNMENT = 256,       // of every tensor: what cuBLAS's fastest kernels may assume
+    VOCAB_ALIGNMENT = 128, // rows of the LM head
+};
+
+static enum dtype stored_dtype(enum gpt2_tensor tensor, enum dtype compute) {
+    switch (tensor) {
+    case GPT2_LN1W:
+    case GPT2_LN1B:
+    case GPT2_LN2W:
+    case GPT2_LN2B:
+    case GPT2_LNFW:
+    case GPT2_LNFB:
+    case GPT2_ATTPROJB:
+    case GPT2_FCPROJB:
+        return DTYPE_F32;
+    default:
+        return compute;
+    }
+}
+
+static int64_t element_count(const struct gpt2_config *config, enum gpt2_tensor tensor) {
+    struct gpt2_shape shape = gpt2_tensor_shape(config, tensor);
+    return (int64_t)shape.rows * shape.columns;
+}
+
+// Bytes on the device: the vocabulary's rows padded, the end aligned.
+static int64_t stored_bytes(const struct gpt2_config *config, enum gpt2_tensor tensor, enum dtype compute) {
+    struct gpt2_shape shape = gpt2_tensor_shape(config, tensor);
+    int64_t rows = shape.rows;
+    if (tensor == GPT2_WTE || tensor == GPT2_LMHEAD)
+        rows = (rows + VOCAB_ALIGNMENT - 1) / VOCAB_ALIGNMENT * VOCAB_ALIGNMENT;
+    int64_t bytes = rows * shape.columns * (int64_t)dtype_size(stored_dtype(tensor, compute));
+    return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+static int layer_count(const struct gpt2_config *config, enum gpt2_tensor tensor) {
+    return gpt2_tensor_info(tensor)->per_layer ? config->layers : 1;
+}
+
+// Gives every tensor its place behind `memory` and returns the bytes of all.
+static int64_t place_tensors(struct weights *weights, const struct gpt2_config *config, enum dtype compute) {
+    int64_t offset = 0;
+    for (int t = 0; t < GPT2_TENSORS; t++) {
+        enum gpt2_tensor tensor = (enum gpt2_tensor)t;
+        for (int layer = 0; layer < layer_count(config, tensor); layer++) {
+            weights->tensors[layer * GPT2_TENSORS + t] = (char *)weights->memory + offset;
+            offset += stored_bytes(config, tensor, compute);
+        }
+    }
+    if (config->tied_lm_head) weights->tensors[GPT2_LMHEAD] = weights->tensors[GPT2_WTE];
+    return offset;
+}
+
+static void convert(enum dtype dtype, const float *source, void *destination, int64_t count) {
+    const int64_t block = 1 << 16; // a thread's portion
+#pragma omp parallel for
+    for (int64_t begin = 0; begin < count; begin += block) {
+        int64_t length = count - begin < block ? count - begin : block;
+        dtype_from_f32(dtype, source + begin, (char *)destination + begin * (int64_t)dtype_size(dtype),
+                       (size_t)length);
+    }
+}
+
+// `host` holds the largest tensor in f32 twice over: as read and as converted.
+static enum status upload_tensors(const struct weights *weights, const struct model *model,
+                                  const struct backend_options *options, float *host, int64_t largest,
+                                  struct error *error) {
+    const struct gpt2_config *config = model_config(model);
+    for (int t = 0; t < GPT2_TENSORS; t++) {
+        enum gpt2_tensor tensor = (enum gpt2_tensor)t;
+        int64_t count = element_count(config, tensor);
+        enum dtype dtype = stored_dtype(tensor, options->dtype);
+        for (int layer = 0; layer < layer_count(config, tensor) && count > 0; layer++) {
+            if (options->interrupt && *options->interrupt)
+                return error_set(error, STATUS_INTERRUPTED, "interrupted while uploading the weights");
+            model_read(model, tensor, layer, host);
+            void *converted = host + largest;
+            convert(dtype, host, converted, count);
+            CUDA_TRY(cudaMemcpy(const_cast<void *>(weights_tensor(weights, tensor, layer)), converted,
+                                (size_t)count * dtype_size(dtype), cudaMemcpyHostToDevice));
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status allocate_and_upload(struct weights *weights, const struct model *model,
+                                       const struct backend_options *options, struct error *error) {
+    const struct gpt2_config *config = model_config(model);
+    int64_t largest = 0;
+    for (int t = 0; t < GPT2_TENSORS; t++) {
+        int64_t count = element_count(config, (enum gpt2_tensor)t);
+        if (count > largest) largest = count;
+    }
+    weights->tensors = (const void **)calloc((size_t)config->layers * GPT2_TENSORS, sizeof *weights->tensors);
+    if (!weights->tensors)
+        return error_set(error, STATUS_OUT_OF_MEMORY, "no host memory for the table of weights");
+    weights->bytes = place_tensors(weights, config, options->dtype);
+    enum status status = cuda_status(cudaMalloc(&weights->memory, (size_t)weights->bytes), "weights", error);
+    if (status != STATUS_OK) {
+        error_prefix(error, "%.1f MiB for the weights", (double)weights->bytes / 1048576.0);
+        return status;
+    }
+    (void)place_tensors(weights, config, options->dtype);
+    CUDA_TRY(cudaMemset(weights->memory, 0, (size_t)weights->bytes)); // the padding
+    float *host = (float *)malloc((size_t)largest * 2 * sizeof *host);
+    if (!host) return error_set(error, STATUS_OUT_OF_MEMORY, "no host memory to convert the weights in");
+    status = upload_tensors(weights, model, options, host, largest, error);
+    free(host);
+    return status;
+}
+
+enum status weights_upload(struct weights *weights, const struct model *model,
+                           const struct backend_options *options, struct error *error) {
+    memset(weights, 0, sizeof *weights);
+    int vocab = model_config(model)->vocab;
+    weights->padded_vocab = (vocab + VOCAB_ALIGNMENT - 1) / VOCAB_ALIGNMENT * VOCAB_ALIGNMENT;
+    enum status status = allocate_and_upload(weights, model, options, error);
+    if (status != STATUS_OK) weights_free(weights);
+    return status;
+}
+
+void weights_free(struct weights *weights) {
+    cudaFree(weights->memory);
+    free(weights->tensors);
+    memset(weights, 0, sizeof *weights);
+}
+
+const void *weights_tensor(const struct weights *weights, enum gpt2_tensor tensor, int layer) {
+    return weights->tensors[layer * GPT2_TENSORS + tensor];
+}
+
+const float *weights_f32(const struct weights *weights, enum gpt2_tensor tensor, int layer) {
+    return (const float *)weights_tensor(weights, tensor, layer);
+}

@@ -1,0 +1,31 @@
+// A model's weights on the device, in one allocation.
+#ifndef CUDA_WEIGHTS_H
+#define CUDA_WEIGHTS_H
+
+#include "base/status.h"
+#include "engine/backend.h"
+#include "models/model.h"
+
+#include <stdint.h>
+
+struct weights {
+    void *memory;         // device, owned
+    int64_t bytes;        //
+    const void **tensors; // (L, GPT2_TENSORS) into memory, owned
+    int padded_vocab;     // rows of wte and of the LM head: V rounded up to 128, zeros behind V
+};
+
+// Linear weights, wte and wpe are stored in options->dtype, as are the biases of products that answer in it
+// (qkvb, fcb); LayerNorm's weights and the biases added to the residual stream (attprojb, fcprojb) in f32.
+// The rows of wte are padded so that the LM head is a product of aligned matrices.
+CHECKED enum status weights_upload(struct weights *weights, const struct model *model,
+                                   const struct backend_options *options, struct error *error);
+void weights_free(struct weights *weights); // zeroed weights are allowed
+
+// Device pointer; layer 0 for tensors that are not per layer. The LM head of a tied model is its wte.
+const void *weights_tensor(const struct weights *weights, enum gpt2_tensor tensor, int layer);
+
+// A LayerNorm parameter or another tensor kept in f32.
+const float *weights_f32(const struct weights *weights, enum gpt2_tensor tensor, int layer);
+
+#endif
