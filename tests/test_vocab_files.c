@@ -172,28 +172,8 @@ static void gaps_are_refused_when_met(void **state) {
 // ---- llm.c's file
 // --------------------------------------------------------------------------------------------
 
-static void put_int32(char **file, int32_t value) {
-    for (int shift = 0; shift < 32; shift += 8) arrput(*file, (char)((uint32_t)value >> shift));
-}
-
-// The file llm.c would write for this vocabulary, an stb_ds array.
-static char *llmc_file(const struct tokenizer *tokenizer, int32_t version) {
-    char *file = NULL;
-    int32_t count = tokenizer_vocab_size(tokenizer);
-    const int32_t header[] = {20240328, version, count, tokenizer_end_of_text(tokenizer)};
-    for (int i = 0; i < 256; i++) put_int32(&file, i < 4 ? header[i] : 0);
-    for (int32_t id = 0; id < count; id++) {
-        size_t length;
-        const char *token = tokenizer_token(tokenizer, id, &length);
-        assert_in_range(length, 1, 255);
-        arrput(file, (char)length);
-        memcpy(arraddnptr(file, length), token, length);
-    }
-    return file;
-}
-
 static struct tokenizer *through_llmc(const struct tokenizer *tokenizer, int32_t version, const char *open) {
-    char *file = llmc_file(tokenizer, version);
+    char *file = fixture_llmc_file(tokenizer, version);
     scratch_dir_write(&dir, "gpt2_tokenizer.bin", file, arrlenu(file));
     arrfree(file);
     struct tokenizer *reopened = fixture_tokenizer(open);
@@ -240,20 +220,44 @@ static void assert_llmc_refused(const char *file, size_t size, const char *expec
     assert_refused(path, "/gpt2_tokenizer.bin: ");
 }
 
+static void set_field(char *file, int field, int32_t value) {
+    for (int byte = 0; byte < 4; byte++) file[4 * field + byte] = (char)((uint32_t)value >> 8 * byte);
+}
+
 static void assert_field_refused(const char *file, int field, int32_t value, const char *expected) {
-    char *changed = NULL, *bytes = NULL;
+    char *changed = NULL;
     memcpy(arraddnptr(changed, arrlenu(file)), file, arrlenu(file));
-    put_int32(&bytes, value);
-    memcpy(changed + 4 * field, bytes, 4);
+    set_field(changed, field, value);
     assert_llmc_refused(changed, arrlenu(changed), expected);
-    arrfree(bytes);
     arrfree(changed);
+}
+
+// Its letters may be there as other tokens: only the literal text where it is asked for becomes end-of-text.
+static void llmc_end_of_text_is_not_joined(void **state) {
+    (void)state;
+    write_json("{\"a\": 0, \"b\": 1, \"ab\": 2, \"ba\": 3}", "#version: 0.2\n");
+    struct tokenizer *tokenizer = fixture_tokenizer(dir.path);
+    char *file = fixture_llmc_file(tokenizer, 2), path[512];
+    tokenizer_close(tokenizer);
+    set_field(file, 3, 2);
+    scratch_dir_write(&dir, "gpt2_tokenizer.bin", file, arrlenu(file));
+    arrfree(file);
+
+    in_dir("gpt2_tokenizer.bin", path);
+    tokenizer = fixture_tokenizer(path);
+    assert_encodes(tokenizer, "abba", (const int32_t[]){0, 1, 3}, 3);
+    int32_t *ids = NULL;
+    struct error error;
+    assert_int_equal(tokenizer_encode_special(tokenizer, "abba", 4, &ids, &error), STATUS_OK);
+    assert_ids_equal(ids, arrlenu(ids), (const int32_t[]){2, 3}, 2);
+    arrfree(ids);
+    tokenizer_close(tokenizer);
 }
 
 static void llmc_file_is_proved(void **state) {
     (void)state;
     struct tokenizer *tokenizer = fixture_tokenizer(SHAKESPEARE);
-    char *file = llmc_file(tokenizer, 2);
+    char *file = fixture_llmc_file(tokenizer, 2);
     tokenizer_close(tokenizer);
     assert_field_refused(file, 0, 20240326, "this is a model checkpoint");
     assert_field_refused(file, 0, 12, "magic number 12, expected 20240328");
@@ -323,97 +327,15 @@ static void giant_files_are_not_read(void **state) {
     }
 }
 
-// ---- mutations
-// -----------------------------------------------------------------------------------------------
-
-// Changes up to three places: a byte, a stretch cut out, a stretch doubled.
-static size_t mutate(char *data, size_t size, size_t room) {
-    for (int changes = 1 + rand() % 3; changes > 0 && size > 1; changes--) {
-        size_t at = (size_t)rand() % size, length = 1 + (size_t)rand() % 16;
-        if (length > size - at) length = size - at;
-        int kind = rand() % 3;
-        if (kind == 0) data[at] = (char)(rand() % 2 ? rand() % 256 : "0919-\" {}:,\n"[rand() % 12]);
-        if (kind == 1) {
-            memmove(data + at, data + at + length, size - at - length);
-            size -= length;
-        }
-        if (kind == 2 && size + length <= room) {
-            memmove(data + at + length, data + at, size - at);
-            size += length;
-        }
-    }
-    return size;
-}
-
-// Whatever opens must work: a text comes back or is refused with a message.
-static int assert_opens_or_says_why(const char *path) {
-    static const char text[] = "To be, or not to be: that's <|endoftext|>\n\xFF\xE2\x82\xAC 1603";
-    struct tokenizer *tokenizer;
-    struct error error = {0};
-    if (tokenizer_open(path, &tokenizer, &error) != STATUS_OK) {
-        assert_null(tokenizer);
-        assert_true(strlen(error.message) > 0);
-        return 0;
-    }
-    int32_t *ids = NULL;
-    char *bytes = NULL;
-    if (tokenizer_encode_special(tokenizer, text, sizeof text, &ids, &error) == STATUS_OK) {
-        assert_int_equal(tokenizer_decode(tokenizer, ids, arrlenu(ids), &bytes, &error), STATUS_OK);
-        assert_int_equal(arrlenu(bytes), sizeof text);
-        assert_memory_equal(bytes, text, sizeof text);
-    } else {
-        assert_true(strlen(error.message) > 0);
-    }
-    arrfree(bytes);
-    arrfree(ids);
-    tokenizer_close(tokenizer);
-    return 1;
-}
-
-static void assert_mutations_are_harmless(const char *name, const char *path, const char *original,
-                                          size_t size, int rounds) {
-    char *data = malloc(size + 64);
-    assert_non_null(data);
-    int opened = 0;
-    for (int round = 0; round < rounds; round++) {
-        memcpy(data, original, size);
-        scratch_dir_write(&dir, name, data, mutate(data, size, size + 64));
-        opened += assert_opens_or_says_why(path);
-    }
-    assert_in_range(opened, 1, rounds - 1); // both ways were taken
-    scratch_dir_write(&dir, name, original, size);
-    free(data);
-}
-
-static void mutated_files_are_harmless(void **state) {
-    (void)state;
-    size_t vocab_size, merges_size;
-    char *vocab = read_whole_file(SHAKESPEARE "/vocab.json", &vocab_size);
-    char *merges = read_whole_file(SHAKESPEARE "/merges.txt", &merges_size);
-    scratch_dir_write(&dir, "vocab.json", vocab, vocab_size);
-    scratch_dir_write(&dir, "merges.txt", merges, merges_size);
-    struct tokenizer *tokenizer = fixture_tokenizer(dir.path);
-    char *file = llmc_file(tokenizer, 2), path[512];
-    tokenizer_close(tokenizer);
-    in_dir("gpt2_tokenizer.bin", path);
-    srand(5);
-    assert_mutations_are_harmless("vocab.json", dir.path, vocab, vocab_size, 400);
-    assert_mutations_are_harmless("merges.txt", dir.path, merges, merges_size, 400);
-    assert_mutations_are_harmless("gpt2_tokenizer.bin", path, file, arrlenu(file), 400);
-    arrfree(file);
-    free(merges);
-    free(vocab);
-}
-
 #define in_scratch_dir(test) cmocka_unit_test_setup_teardown(test, make_dir, remove_dir)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        in_scratch_dir(vocab_json_is_proved),        in_scratch_dir(merges_txt_is_proved),
-        in_scratch_dir(merges_txt_has_variants),     in_scratch_dir(gaps_are_refused_when_met),
-        in_scratch_dir(llmc_file_gives_the_vectors), in_scratch_dir(llmc_file_gives_shakespeare),
-        in_scratch_dir(llmc_file_is_proved),         in_scratch_dir(places_without_a_tokenizer),
-        in_scratch_dir(giant_files_are_not_read),    in_scratch_dir(mutated_files_are_harmless),
+        in_scratch_dir(vocab_json_is_proved),           in_scratch_dir(merges_txt_is_proved),
+        in_scratch_dir(merges_txt_has_variants),        in_scratch_dir(gaps_are_refused_when_met),
+        in_scratch_dir(llmc_file_gives_the_vectors),    in_scratch_dir(llmc_file_gives_shakespeare),
+        in_scratch_dir(llmc_end_of_text_is_not_joined), in_scratch_dir(llmc_file_is_proved),
+        in_scratch_dir(places_without_a_tokenizer),     in_scratch_dir(giant_files_are_not_read),
     };
     return cmocka_run_group_tests_name("vocab_files", tests, NULL, NULL);
 }

@@ -93,3 +93,22 @@ int assert_vectors(const struct tokenizer *tokenizer) {
     fclose(file);
     return lines;
 }
+
+static void put_int32(char **file, int32_t value) {
+    for (int shift = 0; shift < 32; shift += 8) arrput(*file, (char)((uint32_t)value >> shift));
+}
+
+char *fixture_llmc_file(const struct tokenizer *tokenizer, int32_t version) {
+    char *file = NULL;
+    int32_t count = tokenizer_vocab_size(tokenizer);
+    const int32_t header[] = {20240328, version, count, tokenizer_end_of_text(tokenizer)};
+    for (int i = 0; i < 256; i++) put_int32(&file, i < 4 ? header[i] : 0);
+    for (int32_t id = 0; id < count; id++) {
+        size_t length;
+        const char *token = tokenizer_token(tokenizer, id, &length);
+        assert_in_range(length, 1, 255);
+        arrput(file, (char)length);
+        memcpy(arraddnptr(file, length), token, length);
+    }
+    return file;
+}

@@ -23,4 +23,7 @@ void assert_ids_equal(const int32_t *found, size_t found_count, const int32_t *e
 // ids. The ids are those of GPT-2's reference tokenizer. Returns the number of lines.
 int assert_vectors(const struct tokenizer *tokenizer);
 
+// What llm.c would write as gpt2_tokenizer.bin for a vocabulary without gaps, an stb_ds array.
+char *fixture_llmc_file(const struct tokenizer *tokenizer, int32_t version);
+
 #endif
