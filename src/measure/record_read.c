@@ -40,7 +40,7 @@ static enum status find_name(const char *text, const char *const *names, int cou
 
 static enum status read_dtype(const char *text, const char *where, enum dtype *dtype, struct error *error) {
     const char *const names[] = {dtype_name(DTYPE_F32), dtype_name(DTYPE_F16), dtype_name(DTYPE_BF16)};
-    int found;
+    int found = 0;
     TRY(find_name(text, names, 3, where, &found, error));
     *dtype = (enum dtype)found;
     return STATUS_OK;
@@ -166,7 +166,7 @@ static enum status read_workload(json_t *json, struct bench_record *record, stru
     static const char *const logits_names[] = {"last", "all"};
     const char *dtype, *logits, *sampling;
     json_int_t seed;
-    int found;
+    int found = 0;
     json_error_t json_error;
     if (json_unpack_ex(json, &json_error, 0, "{s:s, s:s, s:s, s:I}", "dtype", &dtype, "logits", &logits,
                        "sampling", &sampling, "seed", &seed) != 0)
@@ -209,7 +209,7 @@ static enum status read_agreement(json_t *json, struct arm_agreement *agreement,
                                  agreement_name(AGREEMENT_NEAR_TIE), agreement_name(AGREEMENT_DIFFERENT)};
     const char *verdict;
     json_t *gap, *allows;
-    int found;
+    int found = 0;
     json_error_t json_error;
     if (json_unpack_ex(json, &json_error, 0, "{s:s, s:o, s:o}", "verdict", &verdict, "logit_gap", &gap,
                        "rounding_allows", &allows) != 0)
@@ -244,7 +244,7 @@ static enum status read_names(const char *kvcache, const char *status, struct be
     static const char *const arms[] = {"off", "on"};
     const char *statuses[ROW_MISMATCH + 1];
     for (int i = 0; i <= ROW_MISMATCH; i++) statuses[i] = row_status_name((enum row_status)i);
-    int found;
+    int found = 0;
     TRY(find_name(kvcache, arms, 2, where, &found, error));
     row->kv_cache = found == 1;
     TRY(find_name(status, statuses, ROW_MISMATCH + 1, where, &found, error));

@@ -1,0 +1,37 @@
+// A device of made-up speed, memory and faults, for tests of what calls a backend. Nothing is computed: a
+// row's next token follows from its first prompt token and its length, and time passes only as told.
+#ifndef TESTS_SUPPORT_FAKE_BACKEND_H
+#define TESTS_SUPPORT_FAKE_BACKEND_H
+
+#include "engine/backend.h"
+
+struct fake_backend {
+    struct backend base; // hand this out; config and options.dtype may be changed before
+    double now;          // seconds; a test's clock_seconds() returns it
+
+    double prefill_seconds;      // of one prefill
+    double step_seconds;         // of one cached step
+    double uncached_step_growth; // an uncached step takes this per token of the longest row
+
+    int64_t row_bytes; // of one row of a session
+    int64_t capacity;  // bytes that all open sessions may take together
+    int64_t used;
+
+    // Faults. 0 or -1: none.
+    double stop_at; // the time at which `interrupt` becomes 1
+    volatile sig_atomic_t interrupt;
+    bool stop_inside_calls;      // a decode that crosses stop_at returns STATUS_INTERRUPTED
+    int failing_prefill;         // this prefill, counted from 1, fails
+    int drifting_prefill;        // the run begun by this prefill gets other tokens
+    int uncached_parts_row;      // this row of sessions without a cache gets other tokens ...
+    int uncached_parts_position; // ... from this length on
+    float logit_gap;             // between the usual and the other token, as session_score tells
+
+    // What happened.
+    int prefills, decodes, open_sessions;
+    char order[256]; // one letter per prefill: 'c' cached, 'u' uncached
+};
+
+void fake_backend_init(struct fake_backend *fake); // 4 rows fit, a run is quick, no faults
+
+#endif
