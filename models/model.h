@@ -6,7 +6,6 @@
 #include "base/status.h"
 #include "models/gpt2.h"
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -20,7 +19,8 @@ struct model;
 //   FILE.safetensors with config.json beside it,
 //   FILE.bin, an llm.c checkpoint (version 3 or 5),
 //   random:NAME or random:L12-C768-H12-V50257-T1024, weights from N(0, 0.02), the same on every machine,
-//   or a bare NAME, looked up as models/NAME under the working directory, then beside the executable.
+//   or a bare NAME, looked up as models/NAME under the working directory, then beside the executable, then as
+//   a directory NAME.
 // Every size in every file is proved here; reading afterwards cannot fail. On failure *model is NULL.
 // The caller closes the model; it must outlive no backend (a backend copies what it needs when it opens).
 CHECKED enum status model_open(const char *name, struct model **model, struct error *error);

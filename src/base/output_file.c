@@ -1,6 +1,8 @@
 #define _XOPEN_SOURCE 700 // realpath
 #include "base/output_file.h"
 
+#include "base/text.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -13,20 +15,19 @@ static enum status open_failed(const char *path, struct error *error) {
     return error_set(error, STATUS_FAILED, "%s: cannot write: %s", path, strerror(errno));
 }
 
-// Creates "PATH.PID-N.tmp", which nobody else has.
+// Creates a file in the directory of `path` under a name that nobody else has.
 static int create_temporary(const char *path, mode_t mode, char **name) {
-    size_t size = strlen(path) + 48;
-    *name = malloc(size);
-    if (*name == NULL) return -1;
+    const char *slash = strrchr(path, '/');
+    int directory = slash == NULL ? 0 : (int)(slash + 1 - path);
     int descriptor = -1;
     for (int attempt = 0; attempt < 1000; attempt++) {
-        snprintf(*name, size, "%s.%ld-%d.tmp", path, (long)getpid(), attempt);
+        *name = text_format("%.*s.gpt2infer-%ld-%d.tmp", directory, path, (long)getpid(), attempt);
+        if (*name == NULL) break;
         descriptor = open(*name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
-        if (descriptor >= 0 || errno != EEXIST) break;
-    }
-    if (descriptor < 0) {
+        if (descriptor >= 0) break;
         free(*name);
         *name = NULL;
+        if (errno != EEXIST) break;
     }
     return descriptor;
 }
@@ -49,7 +50,7 @@ enum status output_file_open(const char *path, struct output_file *output, struc
     }
     struct stat target;
     bool exists = stat(path, &target) == 0;
-    if (!exists && errno != ENOENT) return open_failed(path, error);
+    if (!exists && (errno != ENOENT || *path == '\0')) return open_failed(path, error);
     // Through a link, or the rename would replace the link.
     output->path = exists && S_ISREG(target.st_mode) ? realpath(path, NULL) : strdup(path);
     if (output->path == NULL) return open_failed(path, error);
