@@ -1,0 +1,337 @@
+// The same record in every format, and the JSON read back.
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <setjmp.h>
+
+#include <cmocka.h>
+
+#include "measure/metrics.h"
+#include "measure/report.h"
+#include "tests/support/assert_close.h"
+#include "tests/support/scratch_dir.h"
+
+#include <jansson.h>
+#include <stb/stb_ds.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct bench_row measured_row(int batch, bool kv_cache, double tok_s) {
+    struct bench_row row;
+    memset(&row, 0, sizeof row);
+    row.batch = batch;
+    row.kv_cache = kv_cache;
+    row.status = ROW_OK;
+    row.reps = 3;
+    for (int i = -1; i <= 1; i++) arrput(row.samples, tok_s * (1 + 0.01 * i));
+    row.tok_s = stats_summarize(row.samples, 3);
+    row.tok_s_per_row = tok_s / batch;
+    row.prefill_ms = 12.5;
+    row.ms_per_step = batch * 1e3 / tok_s;
+    row.decode_tok_s = tok_s;
+    row.memory = (struct memory_ledger){.weights = 1000,
+                                        .kv_cache = kv_cache ? batch * 250 * 36864 : 0,
+                                        .activations = 3,
+                                        .logits = 4,
+                                        .free = -1};
+    strcpy(row.token_hash, "00ff00ff00ff00ff");
+    return row;
+}
+
+static int set_up(void **state) {
+    static struct bench_record record;
+    memset(&record, 0, sizeof record);
+    record.engine =
+        (struct record_engine){.version = "1.2.3", .commit = "abc", .compiler = "gcc 1", .cuda = true};
+    record.device = (struct device_info){.backend = "cuda",
+                                         .name = "A \"quoted\", device",
+                                         .detail = "detail",
+                                         .index = 1,
+                                         .compute_units = 132,
+                                         .memory_bytes = INT64_C(150000000000)};
+    record.ceilings = (struct ceilings){.bandwidth = 4e12, .matmul_rate = 8e14, .launch = 2e-6};
+    record.model = (struct record_model){.name = "dir/\xff|name",
+                                         .format = "random",
+                                         .stored_dtype = DTYPE_BF16,
+                                         .parameters = 124439808,
+                                         .config = {.context = 1024,
+                                                    .vocab = 50257,
+                                                    .layers = 12,
+                                                    .heads = 12,
+                                                    .channels = 768,
+                                                    .inner = 3072,
+                                                    .layer_norm_epsilon = 1e-5f,
+                                                    .scale_attention = true,
+                                                    .tied_lm_head = true,
+                                                    .eos_token = 50256}};
+    record.workload = (struct record_workload){
+        .prompt_len = 50, .gen_len = 200, .dtype = DTYPE_BF16, .logits = LOGITS_ALL, .seed = 42, .warmup = 1};
+    struct bench_row cached = measured_row(93, true, 120000), uncached = measured_row(93, false, 4000);
+    cached.speedup = 30;
+    cached.agreement = (struct arm_agreement){.verdict = AGREEMENT_NEAR_TIE,
+                                              .differing_rows = 2,
+                                              .row = 7,
+                                              .position = 19,
+                                              .logit_gap = 0.01,
+                                              .rounding_allows = 0.05};
+    uncached.agreement = cached.agreement;
+    strcpy(uncached.note, "a note, with a comma");
+    struct bench_row unfit = {.batch = 100000, .kv_cache = true, .status = ROW_OUT_OF_MEMORY};
+    strcpy(unfit.reason, "does not \"fit\"\n  second line");
+    arrput(record.rows, cached);
+    arrput(record.rows, uncached);
+    arrput(record.rows, unfit);
+    *state = &record;
+    return 0;
+}
+
+static int tear_down(void **state) {
+    record_clear(*state);
+    return 0;
+}
+
+// The report as text, to be freed.
+static char *report(const struct bench_record *record, enum report_format format) {
+    static char *text; // the stream keeps the addresses
+    static size_t size;
+    FILE *file = open_memstream(&text, &size);
+    struct error error;
+    assert_int_equal(report_write(record, format, file, &error), STATUS_OK);
+    fclose(file);
+    return text;
+}
+
+static int occurrences(const char *text, const char *what) {
+    int count = 0;
+    for (; (text = strstr(text, what)); text += strlen(what)) count++;
+    return count;
+}
+
+static void test_json_has_the_documented_fields(void **state) {
+    char *text = report(*state, REPORT_JSON);
+    json_t *json = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+    assert_non_null(json);
+    const char *schema, *kvcache, *status, *hash;
+    int batch, reps;
+    double median, mean, sd, prefill_ms, ms_per_step, bandwidth_share;
+    json_t *samples, *rows;
+    assert_int_equal(json_unpack(json, "{s:s, s:{}, s:{}, s:{}, s:{}, s:o}", "schema", &schema, "engine",
+                                 "device", "model", "workload", "rows", &rows),
+                     0);
+    assert_string_equal(schema, "gpt2infer.bench/1");
+    assert_int_equal(json_array_size(rows), 3);
+    assert_int_equal(json_unpack(json_array_get(rows, 0),
+                                 "{s:i, s:s, s:s, s:i, s:{s:F, s:F, s:F, s:o}, s:F, s:F, s:s, s:{s:F}}",
+                                 "batch", &batch, "kvcache", &kvcache, "status", &status, "reps", &reps,
+                                 "tok_s", "median", &median, "mean", &mean, "sd", &sd, "samples", &samples,
+                                 "prefill_ms", &prefill_ms, "ms_per_step", &ms_per_step, "token_hash", &hash,
+                                 "roofline", "bandwidth_share", &bandwidth_share),
+                     0);
+    assert_int_equal(batch, 93);
+    assert_string_equal(kvcache, "on");
+    assert_string_equal(status, "ok");
+    assert_close(median, 120000, 1e-6);
+    assert_close(mean, 120000, 1e-6);
+    assert_close(sd, 1200, 1e-6);
+    assert_int_equal(json_array_size(samples), 3);
+    // Weights 247,306,752 bytes; embeddings 93 x 2 x 768 x 2; logits 93 x 50257 x 8; cache 93 x 36864 x 150.5
+    // keys on average (51 .. 249 is 150); over 0.775 ms and 4 TB/s.
+    double bytes = 247306752.0 + 93.0 * 3072 + 93.0 * 50257 * 8 + 93.0 * 36864 * 150;
+    assert_close(bandwidth_share, bytes / 0.000775 / 4e12, 1e-6);
+    json_decref(json);
+    free(text);
+}
+
+// Reads `text` as a record file.
+static enum status read_text(const char *text, struct bench_record *record, struct error *error) {
+    struct scratch_dir directory;
+    char path[512];
+    scratch_dir_make(&directory);
+    scratch_dir_write(&directory, "record.json", text, strlen(text));
+    snprintf(path, sizeof path, "%s/record.json", directory.path);
+    enum status status = record_read(path, record, error);
+    scratch_dir_remove(&directory);
+    return status;
+}
+
+static void test_json_is_read_back(void **state) {
+    const struct bench_record *record = *state;
+    struct bench_record again;
+    struct error error;
+    char *text = report(record, REPORT_JSON);
+    if (read_text(text, &again, &error) != STATUS_OK) fail_msg("%s", error.message);
+    char *second = report(&again, REPORT_JSON); // all that is written was read
+    assert_string_equal(text, second);
+    assert_int_equal(arrlen(again.rows), 3);
+    assert_close(again.rows[0].tok_s.sd, record->rows[0].tok_s.sd, 1e-6);
+    assert_int_equal(again.rows[2].status, ROW_OUT_OF_MEMORY);
+    assert_string_equal(again.rows[2].reason, record->rows[2].reason);
+    assert_string_equal(again.model.name, "dir/?|name"); // JSON has no such byte
+    record_clear(&again);
+    free(second);
+    free(text);
+}
+
+// `text` with the first `from` replaced; to be freed.
+static char *replaced(const char *text, const char *from, const char *to) {
+    const char *found = strstr(text, from);
+    assert_non_null(found);
+    size_t size = strlen(text) + strlen(to) + 1;
+    char *result = malloc(size);
+    snprintf(result, size, "%.*s%s%s", (int)(found - text), text, to, found + strlen(from));
+    return result;
+}
+
+static void test_other_json_is_refused_by_name(void **state) {
+    static const struct {
+        const char *from, *to, *named;
+    } changes[] = {
+        {"gpt2infer.bench/1", "gpt2infer.bench/2", "gpt2infer.bench/1"},
+        {"\"schema\"", "\"schemes\"", "schema"},
+        {"\"batch\": 93", "\"batch\": 0", "rows[0].batch"},
+        {"\"batch\": 93", "\"batch\": 4294967297", "rows[0].batch"},
+        {"\"batch\": 93", "\"batch\": \"93\"", "rows[0].batch"},
+        {"\"kvcache\": \"on\"", "\"kvcache\": \"maybe\"", "maybe"},
+        {"\"status\": \"ok\"", "\"status\": \"fine\"", "fine"},
+        {"\"dtype\": \"bf16\"", "\"dtype\": \"int8\"", "workload.dtype"},
+        {"\"gen_len\": 200", "\"gen_len\": 2000", "workload"},
+        {"\"vocab\": 50257", "\"vocab\": -1", "model.config.vocab"},
+        {"\"samples\": [", "\"samples\": [-1,", "samples"},
+        {"\"samples\": [", "\"samples\": [\"x\",", "samples"},
+        {"\"token_hash\": \"00ff", "\"token_hash\": \"00ff00ff00ff00ff00ff", "rows[0]"},
+        {"\"prefill_ms\"", "\"prefill\"", "prefill_ms"},
+        {"\"rows\": [", "\"rows\": {}, \"x\": [", "rows"},
+        {"\"read_bytes_per_s\": 4", "\"read_bytes_per_s\": -4", "ceilings"},
+        {"\"engine\": {", "\"engine\": {\"version\": \"2\",", "duplicate"},
+        {"]", "", "line"},
+    };
+    char *good = report(*state, REPORT_JSON);
+    for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
+        struct bench_record record;
+        struct error error;
+        char *bad = replaced(good, changes[i].from, changes[i].to);
+        if (read_text(bad, &record, &error) != STATUS_FAILED) fail_msg("%s was taken", changes[i].to);
+        if (!strstr(error.message, changes[i].named) || !strstr(error.message, "record.json"))
+            fail_msg("\"%s\" names neither %s nor the file", error.message, changes[i].named);
+        assert_null(record.rows);
+        free(bad);
+    }
+    free(good);
+}
+
+static void test_every_jsonl_line_stands_alone(void **state) {
+    char *text = report(*state, REPORT_JSONL);
+    int lines = 0;
+    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n"), lines++) {
+        json_t *json = json_loads(line, 0, NULL);
+        assert_non_null(json);
+        assert_non_null(json_object_get(json, "model"));
+        assert_true(json_integer_value(json_object_get(json, "batch")) > 0);
+        json_decref(json);
+    }
+    assert_int_equal(lines, 3);
+    free(text);
+}
+
+// Splits off the next CSV cell in place, unquoted; *rest is NULL after the last of a line.
+static char *next_cell(char **rest) {
+    char *cell = *rest, *out = cell, *in = cell;
+    bool quoted = *in == '"';
+    if (quoted) in++;
+    while (*in && (quoted || (*in != ',' && *in != '\r'))) {
+        if (quoted && *in == '"' && *++in != '"')
+            quoted = false;
+        else
+            *out++ = *in++;
+    }
+    *rest = *in == ',' ? in + 1 : NULL;
+    *out = '\0';
+    return cell;
+}
+
+static void test_csv_has_a_cell_for_every_column(void **state) {
+    char *text = report(*state, REPORT_CSV);
+    char *lines[5] = {text};
+    for (int i = 1; i < 5; i++) { // lines end in CR LF, cells at most in LF
+        lines[i] = strstr(lines[i - 1], "\r\n");
+        assert_non_null(lines[i]);
+        lines[i] += 2;
+    }
+    assert_string_equal(lines[4], "");
+    char *header = lines[0], *first = lines[1], *third = lines[3];
+    int columns = 0, checked = 0;
+    while (header) {
+        char *name = next_cell(&header), *value = next_cell(&first), *other = next_cell(&third);
+        assert_int_equal(header == NULL, first == NULL);
+        assert_int_equal(header == NULL, third == NULL);
+        columns++;
+        if (strcmp(name, "batch") == 0 && ++checked) assert_string_equal(value, "93");
+        if (strcmp(name, "device_name") == 0 && ++checked) assert_string_equal(value, "A \"quoted\", device");
+        if (strcmp(name, "tok_s_samples") == 0 && ++checked)
+            assert_string_equal(value, "118800;120000;121200");
+        if (strcmp(name, "reason") == 0 && ++checked)
+            assert_string_equal(other, "does not \"fit\"\n  second line");
+        if (strcmp(name, "roofline_bound_by") == 0 && ++checked) assert_string_equal(value, "memory");
+    }
+    assert_int_equal(checked, 5);
+    assert_true(columns > 50);
+    free(text);
+}
+
+static void test_table_tells_the_rows_and_their_remarks(void **state) {
+    char *text = report(*state, REPORT_TABLE);
+    assert_non_null(strstr(text, "A \"quoted\", device"));
+    assert_non_null(strstr(text, "120000 ± 1.0 %"));
+    assert_non_null(strstr(text, "30.00×"));
+    assert_non_null(strstr(text, "00ff00ff00ff00ff"));
+    assert_non_null(strstr(text, "[1] the arms part in 2 of 93 rows"));
+    assert_non_null(strstr(text, "[2] a note, with a comma"));
+    assert_non_null(strstr(text, "[3] oom: does not \"fit\""));
+    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+        int width = 0;
+        for (const char *c = line; *c; c++) width += ((unsigned char)*c & 0xC0) != 0x80;
+        if (width > 110 && line[0] != '[') fail_msg("%d characters: %s", width, line);
+    }
+    free(text);
+}
+
+static void test_markdown_is_one_table(void **state) {
+    char *text = report(*state, REPORT_MARKDOWN);
+    const char *header = strstr(text, "| batch |");
+    assert_non_null(header);
+    // Header, alignment and three rows, each with the header's number of cells.
+    char *table = strdup(header);
+    *strstr(table, "\n\n") = '\0';
+    int lines = 0, bars = 0;
+    for (char *line = strtok(table, "\n"); line; line = strtok(NULL, "\n"), lines++) {
+        if (lines == 0) bars = occurrences(line, "|");
+        assert_int_equal(occurrences(line, "|") - occurrences(line, "\\|"), bars);
+    }
+    assert_int_equal(lines, 5);
+    free(table);
+    free(text);
+}
+
+static void test_an_empty_record_is_reported(void **state) {
+    (void)state;
+    struct bench_record empty;
+    memset(&empty, 0, sizeof empty);
+    for (int format = REPORT_TABLE; format <= REPORT_MARKDOWN; format++)
+        free(report(&empty, (enum report_format)format));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_json_has_the_documented_fields, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_json_is_read_back, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_other_json_is_refused_by_name, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_every_jsonl_line_stands_alone, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_csv_has_a_cell_for_every_column, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_table_tells_the_rows_and_their_remarks, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_markdown_is_one_table, set_up, tear_down),
+        cmocka_unit_test(test_an_empty_record_is_reported),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
