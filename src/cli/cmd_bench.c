@@ -1,8 +1,117 @@
+// bench: tok/s per batch size; the measuring itself is in src/measure.
+#include "base/output_file.h"
+#include "base/version.h"
 #include "cli/commands.h"
+#include "cli/progress.h"
+#include "cli/setup.h"
+#include "measure/bench.h"
+#include "measure/report.h"
+#include "measure/roofline.h"
+
+#include <stb/stb_ds.h>
+
+static void describe_engine(struct record_engine *engine) {
+    snprintf(engine->version, sizeof engine->version, "%s", GPT2INFER_VERSION);
+    snprintf(engine->commit, sizeof engine->commit, "%s", build_commit());
+    snprintf(engine->compiler, sizeof engine->compiler, "%s", build_compiler());
+    engine->cuda = build_has_cuda();
+}
+
+static void show_progress(void *context, const struct bench_progress *now) {
+    static const char *const phases[] = {[BENCH_OPENING] = "opening",
+                                         [BENCH_WARM_UP] = "warm-up",
+                                         [BENCH_MEASURING] = "measuring",
+                                         [BENCH_COMPARING] = "comparing"};
+    char text[64];
+    if (now->phase == BENCH_MEASURING)
+        snprintf(text, sizeof text, "B %d %s %d/%d", now->batch, now->kv_cache ? "cached" : "uncached",
+                 now->rep, now->reps);
+    else
+        snprintf(text, sizeof text, "B %d %s", now->batch, phases[now->phase]);
+    double whole = now->eta_seconds < 0 ? 0 : now->elapsed + now->eta_seconds;
+    progress_update(context, text, whole > 0 ? now->elapsed / whole : 0, now->eta_seconds);
+}
+
+static enum report_format report_format(const struct options *options) {
+    switch (options->format) {
+    case FORMAT_CSV:
+        return REPORT_CSV;
+    case FORMAT_JSON:
+        return REPORT_JSON;
+    case FORMAT_JSONL:
+        return REPORT_JSONL;
+    case FORMAT_MARKDOWN:
+        return REPORT_MARKDOWN;
+    default:
+        return REPORT_TABLE;
+    }
+}
+
+static enum status measure(const struct options *options, struct backend *backend,
+                           const volatile sig_atomic_t *interrupt, struct bench_record *record,
+                           struct error *error) {
+    static const enum bench_kvcache arms[] = {[KVCACHE_ON] = BENCH_KVCACHE_ON,
+                                              [KVCACHE_OFF] = BENCH_KVCACHE_OFF,
+                                              [KVCACHE_BOTH] = BENCH_KVCACHE_BOTH};
+    struct progress progress;
+    progress_start(&progress, options->quiet);
+    struct bench_options bench = {.batches = options->batches,
+                                  .batch_count = (int)arrlen(options->batches),
+                                  .kvcache = arms[options->kvcache],
+                                  .prompt_len = options->prompt_len,
+                                  .gen_len = options->gen_len,
+                                  .logits = options->logits == LOGITS_CHOICE_ALL ? LOGITS_ALL : LOGITS_LAST,
+                                  .reps = options->reps,
+                                  .warmup = options->warmup,
+                                  .seed = options->seed,
+                                  .interrupt = interrupt,
+                                  .progress = show_progress,
+                                  .progress_context = &progress};
+    enum status status = bench_run(backend, &bench, record, error);
+    progress_clear(&progress);
+    return status;
+}
+
+// The report comes whatever bench_run found out, unless that was that the options cannot be.
+static enum status measure_and_report(const struct options *options, struct setup *setup,
+                                      const volatile sig_atomic_t *interrupt, struct output_file *output,
+                                      struct error *error) {
+    struct bench_record record = {0};
+    describe_engine(&record.engine);
+    record_describe_model(&record.model, setup->model);
+    enum status status = measure(options, setup->backend, interrupt, &record, error);
+    if (status != STATUS_USAGE) {
+        struct error report_error;
+        enum status reported = report_write(&record, report_format(options), output->stream, &report_error);
+        if (reported == STATUS_OK) reported = output_file_commit(output, &report_error);
+        if (reported != STATUS_OK) {
+            *error = report_error;
+            status = reported;
+        }
+    }
+    record_clear(&record);
+    return status;
+}
+
+static enum status bench(const struct options *options, struct setup *setup,
+                         const volatile sig_atomic_t *interrupt, struct error *error) {
+    struct output_file output;
+    TRY(output_file_open(options->output_file, &output, error)); // before the work that it is to keep
+    enum status status = setup_open_model(options, MODEL_RANDOM, setup, error);
+    if (status == STATUS_OK) status = setup_open_backend(options, interrupt, setup, error);
+    if (status == STATUS_OK) status = measure_and_report(options, setup, interrupt, &output, error);
+    output_file_discard(&output);
+    return status;
+}
 
 enum status cmd_bench(const struct options *options, const volatile sig_atomic_t *interrupt,
                       struct error *error) {
-    (void)options;
-    (void)interrupt;
-    return error_set(error, STATUS_FAILED, "bench is not part of this build yet");
+    if (options->help_metrics) {
+        fputs(roofline_help(), stdout);
+        return STATUS_OK;
+    }
+    struct setup setup = {0};
+    enum status status = bench(options, &setup, interrupt, error);
+    setup_close(&setup);
+    return status;
 }
