@@ -21,8 +21,7 @@ static struct generation_shape small_shape(bool kv_cache, enum logits_mode logit
                                      .kv_cache = kv_cache,
                                      .batch = 3,
                                      .prompt_len = 5,
-                                     .gen_len = 4,
-                                     .kv_token_bytes = roofline_kv_token_bytes(&config, DTYPE_BF16)};
+                                     .gen_len = 4};
 }
 
 // Per layer: qkvw 48, qkvb 12, attprojw 16, attprojb 4, fcw 64, fcb 16, fcprojw 64, fcprojb 4, LayerNorms 16:

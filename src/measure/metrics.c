@@ -4,18 +4,13 @@
 
 static struct generation_shape shape_of_row(const struct bench_record *record, const struct bench_row *row) {
     const struct record_workload *workload = &record->workload;
-    struct generation_shape shape = {.config = &record->model.config,
+    return (struct generation_shape){.config = &record->model.config,
                                      .dtype = workload->dtype,
                                      .logits = workload->logits,
                                      .kv_cache = row->kv_cache,
                                      .batch = row->batch,
                                      .prompt_len = workload->prompt_len,
                                      .gen_len = workload->gen_len};
-    // The cache as it is, which a backend may keep in a wider dtype than the weights.
-    double cached_tokens = (double)row->batch * (workload->prompt_len + workload->gen_len);
-    shape.kv_token_bytes = row->memory.kv_cache > 0 ? (double)row->memory.kv_cache / cached_tokens
-                                                    : roofline_kv_token_bytes(shape.config, shape.dtype);
-    return shape;
 }
 
 struct row_metrics row_metrics(const struct bench_record *record, const struct bench_row *row) {

@@ -45,9 +45,13 @@ static struct cost prefix_cost(const struct generation_shape *shape, double T) {
     return pass_cost(shape, T, T * (T + 1) / 2, shape->logits == LOGITS_ALL ? T : 1);
 }
 
+static double cache_bytes(const struct generation_shape *shape, double tokens) {
+    return shape->batch * tokens * roofline_kv_token_bytes(shape->config, shape->dtype);
+}
+
 struct cost roofline_prefill(const struct generation_shape *shape) {
     struct cost cost = prefix_cost(shape, shape->prompt_len);
-    if (shape->kv_cache) cost.bytes += shape->batch * shape->kv_token_bytes * shape->prompt_len;
+    if (shape->kv_cache) cost.bytes += cache_bytes(shape, shape->prompt_len); // written
     return cost;
 }
 
@@ -55,7 +59,7 @@ struct cost roofline_step(const struct generation_shape *shape, int step) {
     double keys = shape->prompt_len + step; // the newest token among them
     if (!shape->kv_cache) return prefix_cost(shape, keys);
     struct cost cost = pass_cost(shape, 1, keys, 1);
-    cost.bytes += shape->batch * shape->kv_token_bytes * keys; // keys - 1 read, 1 written
+    cost.bytes += cache_bytes(shape, keys); // keys - 1 read, 1 written
     return cost;
 }
 

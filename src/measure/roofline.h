@@ -18,12 +18,10 @@ struct ceilings {
 // What is generated: every row has prompt_len tokens and gets gen_len more.
 struct generation_shape {
     const struct gpt2_config *config;
-    enum dtype dtype; // of the weights
+    enum dtype dtype; // of the weights and of the cache
     enum logits_mode logits;
     bool kv_cache;
     int batch, prompt_len, gen_len;
-    double
-        kv_token_bytes; // one token's keys and values in all layers; roofline_kv_token_bytes gives the usual
 };
 
 struct cost {
@@ -31,8 +29,9 @@ struct cost {
     double flop;  // of matrix products and attention; a multiply-add counts 2
 };
 
-double roofline_kv_token_bytes(const struct gpt2_config *config, enum dtype dtype); // 2 L C sizeof(dtype)
-double roofline_weight_bytes(const struct gpt2_config *config, enum dtype dtype);   // read by one step
+// One token's keys and values in all layers: 2 L C sizeof(dtype).
+double roofline_kv_token_bytes(const struct gpt2_config *config, enum dtype dtype);
+double roofline_weight_bytes(const struct gpt2_config *config, enum dtype dtype); // read by one step
 
 // The prefill of all prompts.
 struct cost roofline_prefill(const struct generation_shape *shape);

@@ -23,7 +23,7 @@ const char *roofline_help(void) {
            "Counted, per step\n"
            "  W (matrices)  L (3 C C + C C + 2 C F) elements\n"
            "  weights       (W + vectors + V C) s bytes, all read once; the LM head is V C\n"
-           "  kv            2 L C s bytes per token, or what the backend's own cache takes\n"
+           "  kv            2 L C s bytes per token\n"
            "  cached step   n keys per row, the new one among them (P + 1 .. P + G - 1):\n"
            "                flop  = 2 B W + 4 B L C n + 2 B V C\n"
            "                bytes = weights + 2 B C s + 8 B V + B n kv\n"
