@@ -45,7 +45,7 @@ static enum status capture(struct cuda_session *session, struct step_graph *grap
     const int B = session->base.spec.rows;
     const int positions = session->base.spec.logits == LOGITS_ALL ? graph->tokens : 0;
     TRY(schedule_prepare(session, graph->tokens > 0 ? graph->tokens : B, B, positions, error));
-    CUDA_TRY(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    CUDA_TRY(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed));
     enum status status = launch_graphed(session, graph->tokens, graph->longest, error);
     cudaGraph_t recorded = NULL;
     cudaError_t code = cudaStreamEndCapture(stream, &recorded); // even after a failure: it ends the capture

@@ -177,7 +177,7 @@ static bool capture_trial(struct gemm_plan *plan, const cublasLtMatmulAlgo_t *al
                           const struct gemm_operands *trials, int count, const struct gemm_target *target,
                           cudaGraphExec_t *executable) {
     cudaGraph_t graph = NULL;
-    if (cudaStreamBeginCapture(target->stream, cudaStreamCaptureModeThreadLocal) != cudaSuccess) return false;
+    if (cudaStreamBeginCapture(target->stream, cudaStreamCaptureModeRelaxed) != cudaSuccess) return false;
     bool fine = true;
     for (int i = 0; i < runs && fine; i++)
         fine = multiply(plan, algorithm, tokens, &trials[i % count], target) == CUBLAS_STATUS_SUCCESS;

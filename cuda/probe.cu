@@ -61,7 +61,7 @@ template <typename Launch>
 static enum status time_executions(int executions, cudaStream_t stream, double *seconds, struct error *error,
                                    Launch launch) {
     cudaGraph_t graph = NULL;
-    CUDA_TRY(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    CUDA_TRY(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed));
     enum status status = STATUS_OK;
     for (int i = 0; i < executions && status == STATUS_OK; i++) status = launch(i);
     cudaError_t code = cudaStreamEndCapture(stream, &graph);

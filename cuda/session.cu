@@ -13,6 +13,7 @@ enum {
     PACKED_TOKENS = 32768,      // worked on at once: enough to fill any GPU, little beside the cache
     SCORE_POSITIONS = 128,      // rows of logits held for score
     ALL_POSITIONS = 2048,       // and where every position's logits are asked for
+    MOST_ROWS = 65535,          // a dimension of attention's grid
     DRIVER_RESERVE = 192 << 20, // left free: code and graphs the driver loads later
 };
 
@@ -161,6 +162,9 @@ static enum status allocate_buffers(struct cuda_session *session, const struct c
     CUDA_TRY(cudaMemGetInfo(&available, &total));
     if (available < DRIVER_RESERVE || bytes > available - DRIVER_RESERVE)
         return refuse_memory(backend, spec, error);
+    if (spec->rows > MOST_ROWS)
+        return error_set(error, STATUS_USAGE, "%d rows: a session on a GPU has at most %d", spec->rows,
+                         MOST_ROWS);
     enum status status = cuda_status(cudaMalloc(&session->memory, bytes), "session memory", error);
     if (status == STATUS_OUT_OF_MEMORY) return refuse_memory(backend, spec, error);
     TRY(status);
@@ -187,6 +191,8 @@ static enum status create_events(struct cuda_session *session, struct error *err
 static enum status open_parts(struct cuda_session *session, const struct cuda_backend *backend,
                               struct error *error) {
     const size_t B = (size_t)session->base.spec.rows;
+    CUDA_TRY(cudaSetDevice(backend->base.index));
+    TRY(allocate_buffers(session, backend, error)); // first: it refuses absurd sizes
     session->collected_rows = (bool *)calloc(B, sizeof *session->collected_rows);
     session->lengths_now = (int *)calloc(B, sizeof *session->lengths_now);
     session->trials =
@@ -194,8 +200,6 @@ static enum status open_parts(struct cuda_session *session, const struct cuda_ba
     if (!session->collected_rows || !session->lengths_now || !session->trials)
         return error_set(error, STATUS_OUT_OF_MEMORY, "no host memory for a session of %d rows",
                          session->base.spec.rows);
-    CUDA_TRY(cudaSetDevice(backend->base.index));
-    TRY(allocate_buffers(session, backend, error));
     return create_events(session, error);
 }
 
