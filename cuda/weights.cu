@@ -114,7 +114,9 @@ static enum status allocate_and_upload(struct weights *weights, const struct mod
     if (!host) return error_set(error, STATUS_OUT_OF_MEMORY, "no host memory to convert the weights in");
     status = upload_tensors(weights, model, options, host, largest, error);
     free(host);
-    return status;
+    TRY(status);
+    CUDA_TRY(cudaDeviceSynchronize()); // copies from pageable memory may return before they have arrived
+    return STATUS_OK;
 }
 
 enum status weights_upload(struct weights *weights, const struct model *model,
