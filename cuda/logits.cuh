@@ -22,6 +22,11 @@ __device__ inline int id_of(token_key key) {
     return static_cast<int>(0xffffffffu - static_cast<uint32_t>(key));
 }
 
+__device__ inline float logit_of(token_key key) {
+    uint32_t ordered = static_cast<uint32_t>(key >> 32);
+    return __uint_as_float(ordered >> 31 ? ordered & 0x7fffffffu : ~ordered);
+}
+
 __device__ inline token_key warp_max_key(token_key key) {
 #pragma unroll
     for (int stride = WARP / 2; stride > 0; stride /= 2)

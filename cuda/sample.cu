@@ -68,10 +68,13 @@ static cudaError_t greedy_launch(const struct sample_args &args, cudaStream_t st
 
 constexpr int DRAW_THREADS = 1024;
 constexpr int DRAW_WARPS = DRAW_THREADS / WARP;
+constexpr int LIST_CAPACITY = 4096; // keys that fit into shared memory
 
 typedef unsigned long long
     mass_t; // of probability: the most probable token weighs 2^36, so that 2^28 tokens fit
-constexpr double UNIT_MASS = 68719476736.0;
+constexpr float UNIT_MASS = 68719476736.0f;
+constexpr float ZERO_MASS_LOGIT =
+    26; // so far below the highest (in units of the temperature) a token weighs nothing
 
 // The tokens whose keys are at least `threshold`.
 struct token_set {
@@ -80,14 +83,25 @@ struct token_set {
     mass_t mass;
 };
 
-struct logits_row {
+// Keys of all tokens, and of some.
+struct row_keys {
     const float *logits;
-    int V;
-    float highest, inverse_temperature;
+    int count;
+    __device__ token_key at(int id) const { return key_of(logit_at(logits, id), id); }
+};
+struct listed_keys {
+    const token_key *keys;
+    int count;
+    __device__ token_key at(int i) const { return keys[i]; }
+};
 
-    __device__ mass_t mass(float logit) const {
-        float weight = logit == highest ? 1 : expf((logit - highest) * inverse_temperature);
-        return static_cast<mass_t>(weight * static_cast<float>(UNIT_MASS) + 0.5f);
+struct softmax_row {
+    float highest, temperature;
+
+    __device__ mass_t mass(token_key key) const {
+        float logit = logit_of(key);
+        float weight = logit == highest ? 1 : expf((logit - highest) / temperature);
+        return static_cast<mass_t>(weight * UNIT_MASS + 0.5f);
     }
 };
 
@@ -97,19 +111,20 @@ __device__ static mass_t warp_sum_mass(mass_t mass) {
     return mass;
 }
 
-// `above` and the tokens with keys from `threshold` up to above's; for every thread.
-__device__ static token_set extend_down(const logits_row &row, const token_set &above, token_key threshold) {
+// `above` and those of the keys that lie from `threshold` up to above's; for every thread.
+template <typename KEYS>
+__device__ token_set extend_down(const softmax_row &softmax, const KEYS &keys, const token_set &above,
+                                 token_key threshold) {
     __shared__ int counts[DRAW_WARPS];
     __shared__ mass_t masses[DRAW_WARPS];
     int count = 0;
     mass_t mass = 0;
-#pragma unroll 8
-    for (int id = static_cast<int>(threadIdx.x); id < row.V; id += DRAW_THREADS) {
-        float logit = logit_at(row.logits, id);
-        token_key key = key_of(logit, id);
+#pragma unroll 4
+    for (int i = static_cast<int>(threadIdx.x); i < keys.count; i += DRAW_THREADS) {
+        token_key key = keys.at(i);
         if (key < threshold || key >= above.threshold) continue;
         count++;
-        mass += row.mass(logit);
+        mass += softmax.mass(key);
     }
     count = __reduce_add_sync(FULL_WARP, count);
     mass = warp_sum_mass(mass);
@@ -124,18 +139,44 @@ __device__ static token_set extend_down(const logits_row &row, const token_set &
             above.mass + warp_sum_mass(masses[lane])};
 }
 
-// The smallest set of best tokens with at least so many of them and so much mass, by bisection of the
-// threshold. `all` is such a set, `none` is not.
-__device__ static token_set smallest_set(const logits_row &row, token_set all, token_set none, int count,
-                                         mass_t mass) {
-    while (all.count > max(count, none.count + 1)) {
-        token_key middle = none.threshold - (none.threshold - all.threshold) / 2;
-        token_set set = extend_down(row, none, middle);
-        if (set.count >= count && set.mass >= mass)
-            all = set;
-        else
-            none = set;
+// What a smallest set must have.
+struct demand {
+    int count;
+    mass_t mass;
+
+    __device__ bool is_met(const token_set &set) const { return set.count >= count && set.mass >= mass; }
+};
+
+// Moves `all`, which meets the demand, and `none`, which does not, towards each other by bisection of the
+// threshold, until at most `resolution` tokens lie between them or `all` has exactly the count demanded.
+template <typename KEYS>
+__device__ void bisect(const softmax_row &softmax, const KEYS &keys, const demand &demand, int resolution,
+                       token_set *all, token_set *none) {
+    while (all->count - none->count > resolution && all->count > demand.count) {
+        token_key middle = none->threshold - (none->threshold - all->threshold) / 2;
+        token_set set = extend_down(softmax, keys, *none, middle);
+        *(demand.is_met(set) ? all : none) = set;
     }
+}
+
+// The smallest set of best tokens that meets the demand, out of `all`, which does.
+__device__ static token_set smallest_set(const softmax_row &softmax, const row_keys &row,
+                                         const demand &demand, token_set all, token_set none) {
+    __shared__ token_key list[LIST_CAPACITY];
+    __shared__ int listed;
+    bisect(softmax, row, demand, LIST_CAPACITY, &all, &none);
+    __syncthreads(); // a previous call's list has been used
+    if (threadIdx.x == 0) listed = 0;
+    __syncthreads();
+    if (all.count - none.count <= LIST_CAPACITY) {
+        for (int id = static_cast<int>(threadIdx.x); id < row.count; id += DRAW_THREADS) {
+            token_key key = row.at(id);
+            if (key >= all.threshold && key < none.threshold)
+                list[atomicAdd(&listed, 1)] = key; // in any order
+        }
+    }
+    __syncthreads();
+    bisect(softmax, listed_keys{list, listed}, demand, 1, &all, &none);
     return all;
 }
 
@@ -147,16 +188,18 @@ __device__ static mass_t mass_fraction(double fraction, mass_t mass) {
 
 // The lowest id at which the kept mass, summed in id order, reaches u of its total; known to one thread, -1
 // to others.
-__device__ static int draw_token(const logits_row &row, token_key threshold, mass_t least_mass, float u) {
+__device__ static int draw_token(const softmax_row &softmax, const row_keys &row, token_key threshold,
+                                 mass_t least_mass, float u) {
     __shared__ mass_t masses[DRAW_WARPS];
     int warp = static_cast<int>(threadIdx.x) / WARP, lane = static_cast<int>(threadIdx.x) % WARP;
-    int span = divide_up(divide_up(row.V, DRAW_WARPS), WARP) * WARP; // a warp's share of the ids
-    int first = warp * span, end = min(first + span, row.V);
+    int span = divide_up(divide_up(row.count, DRAW_WARPS), WARP) * WARP; // a warp's share of the ids
+    int first = warp * span, end = min(first + span, row.count);
     auto kept_mass = [&](int id) {
         if (id >= end) return mass_t{0};
-        float logit = logit_at(row.logits, id);
-        mass_t mass = row.mass(logit);
-        return key_of(logit, id) >= threshold && mass >= least_mass ? mass : mass_t{0};
+        token_key key = row.at(id);
+        if (key < threshold) return mass_t{0};
+        mass_t mass = softmax.mass(key);
+        return mass >= least_mass ? mass : mass_t{0};
     };
     mass_t own = 0;
 #pragma unroll 4
@@ -198,20 +241,24 @@ __global__ void __launch_bounds__(DRAW_THREADS, 1) draw_kernel(sample_args args)
                     &state);
         uniform = curand_uniform(&state);
     }
-    logits_row logits = {args.logits + static_cast<int64_t>(i) * args.ld, args.V, 0, 1 / rule.temperature};
+    row_keys keys = {args.logits + static_cast<int64_t>(i) * args.ld, args.V};
+    // Its barrier also publishes the uniform number and ends the reading of the length.
     token_key best =
-        block_best<DRAW_THREADS>(logits.logits, logits.V, static_cast<int>(threadIdx.x), DRAW_THREADS);
-    logits.highest = logit_at(logits.logits, id_of(best));
+        block_best<DRAW_THREADS>(keys.logits, keys.count, static_cast<int>(threadIdx.x), DRAW_THREADS);
+    softmax_row softmax = {logit_of(best), rule.temperature};
 
-    token_set none = {best + 1, 0, 0}, kept = {0, logits.V, 0};
-    bool by_count = rule.top_k > 0 && rule.top_k < logits.V, by_mass = rule.top_p < 1;
-    if (by_count) kept = smallest_set(logits, kept, none, rule.top_k, 0);
-    if (by_mass) {
-        kept = extend_down(logits, none, kept.threshold);
-        kept = smallest_set(logits, kept, none, 0, mass_fraction(rule.top_p, kept.mass));
+    token_set none = {best + 1, 0, 0};
+    token_key threshold = key_of(softmax.highest - ZERO_MASS_LOGIT * rule.temperature, keys.count);
+    if ((rule.top_k > 0 && rule.top_k < keys.count) || rule.top_p < 1) {
+        token_set kept = extend_down(softmax, keys, none, threshold);
+        if (rule.top_k > 0)
+            kept = smallest_set(softmax, keys, demand{min(rule.top_k, kept.count), 0}, kept, none);
+        if (rule.top_p < 1)
+            kept = smallest_set(softmax, keys, demand{0, mass_fraction(rule.top_p, kept.mass)}, kept, none);
+        threshold = kept.threshold;
     }
     mass_t least_mass = mass_fraction(rule.min_p, static_cast<mass_t>(UNIT_MASS));
-    int token = draw_token(logits, kept.threshold, least_mass, uniform);
+    int token = draw_token(softmax, keys, threshold, least_mass, uniform);
     if (token >= 0) append_token(args, row, token);
 }
 
