@@ -54,7 +54,7 @@ static enum status measure(const struct options *options, struct backend *backen
                                               [KVCACHE_OFF] = BENCH_KVCACHE_OFF,
                                               [KVCACHE_BOTH] = BENCH_KVCACHE_BOTH};
     struct progress progress;
-    progress_start(&progress, options->quiet);
+    progress_start(&progress, options->quiet, true);
     struct bench_options bench = {.batches = options->batches,
                                   .batch_count = (int)arrlen(options->batches),
                                   .kvcache = arms[options->kvcache],

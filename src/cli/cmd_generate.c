@@ -118,7 +118,7 @@ static enum status run_session(struct generation *generation, struct session *se
                                    .steps_per_call = generation->replies.streaming ? 1 : 8,
                                    .interrupt = interrupt};
     struct generate_receiver receiver = {.context = generation, .token = take_token, .finished = take_finish};
-    progress_start(&generation->progress, options->quiet);
+    progress_start(&generation->progress, options->quiet, false);
     generation->began = clock_seconds();
     enum status status =
         generate_run(session, generation->requests, generation->count, &run, &receiver, error);

@@ -75,7 +75,7 @@ static enum status score(const struct options *options, struct backend *backend,
     struct session *session;
     struct progress progress;
     TRY(session_open(backend, &spec, &session, error));
-    progress_start(&progress, options->quiet);
+    progress_start(&progress, options->quiet, false);
     enum status status = score_windows(session, scores, &progress, error);
     progress_clear(&progress);
     session_close(session);

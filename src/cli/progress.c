@@ -1,6 +1,7 @@
 #include "cli/progress.h"
 #include "base/clock.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,11 +9,12 @@
 
 static const double seconds_per_bar = 0.1, seconds_per_line = 5.0;
 
-void progress_start(struct progress *progress, bool quiet) {
+void progress_start(struct progress *progress, bool quiet, bool at_once) {
     const char *term = getenv("TERM");
     // The bar has no colour, so NO_COLOR asks nothing of it.
     bool drawable = isatty(STDERR_FILENO) && term && strcmp(term, "dumb") != 0;
-    *progress = (struct progress){.silent = quiet, .terminal = drawable, .last = clock_seconds()};
+    *progress = (struct progress){
+        .silent = quiet, .terminal = drawable, .last = at_once ? -INFINITY : clock_seconds()};
 }
 
 static void format_seconds(double seconds, char *text, size_t size) {

@@ -11,7 +11,8 @@ struct progress {
     double last;   // when something was shown, clock seconds
 };
 
-void progress_start(struct progress *progress, bool quiet);
+// `at_once`: the first update is shown whenever it comes, for work that is known to be long.
+void progress_start(struct progress *progress, bool quiet, bool at_once);
 
 // Shows `text`, the fraction done (0 .. 1) and the seconds left (< 0: not known), unless it is too soon after
 // the last time.
