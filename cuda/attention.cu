@@ -62,12 +62,14 @@ static enum status check_args(enum attention_variant variant, const struct atten
                          "attention over %d rows, %d heads of size %d: rows must be 1 to %d, heads "
                          "at least 1, their size 1 to %d",
                          args.B, args.H, args.D, MAX_GRID, ATTENTION_MAX_D);
-    if (args.max_queries < 1 || args.max_keys < 1 ||
-        static_cast<int64_t>(args.H) * args.max_queries > MAX_GRID)
+    if (args.max_queries < 1 || args.max_keys < 1)
         return error_set(error, STATUS_USAGE,
-                         "attention of %d queries over %d keys in %d heads: at least 1 of each, and at "
-                         "most %d queries times heads",
-                         args.max_queries, args.max_keys, args.H, MAX_GRID);
+                         "attention of %d queries over %d keys: at least 1 of each is needed",
+                         args.max_queries, args.max_keys);
+    if (variant != ATTENTION_FLASH && static_cast<int64_t>(args.H) * args.max_queries > MAX_GRID)
+        return error_set(error, STATUS_USAGE,
+                         "attention variant %s takes at most %d queries times heads, not %d times %d",
+                         attention_variant_name(variant), MAX_GRID, args.max_queries, args.H);
     if ((args.new_k || args.new_v) && (!args.new_k || !args.new_v || args.q.starts || !args.lengths))
         return error_set(error, STATUS_USAGE,
                          "attention appends a key and a value together, to rows with lengths, "
