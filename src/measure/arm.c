@@ -127,12 +127,15 @@ double arm_run_seconds(const struct arm *arm, const struct bench_options *option
     return run_seconds_left(&arm->pace, arm->row->kv_cache, options->prompt_len, options->gen_len, 0);
 }
 
-// An automatic number of repetitions becomes 1 where one takes long.
+// An automatic number of repetitions is 1 where one takes long: by the warm-up's estimate at first, then by
+// what the first repetition took.
 static void settle_reps(struct arm *arm, const struct bench_options *options, double run_seconds) {
-    if (arm->reps_wanted == 0) arm->reps_wanted = options->reps > 0 ? options->reps : automatic_reps;
-    if (options->reps > 0 || run_seconds <= long_run || arm_reps_done(arm) > 1) return;
-    arm->reps_wanted = 1;
-    snprintf(arm->row->note, sizeof arm->row->note, "1 repetition, as one takes %.0f s", run_seconds);
+    char *note = arm->row->note;
+    if (arm_reps_done(arm) > 1) return;
+    bool once = options->reps == 0 && run_seconds > long_run;
+    arm->reps_wanted = once ? 1 : options->reps > 0 ? options->reps : automatic_reps;
+    note[0] = '\0';
+    if (once) snprintf(note, sizeof arm->row->note, "1 repetition, as one takes %.0f s", run_seconds);
 }
 
 static enum status warm_up(struct arm *arm, const struct arm_setting *setting, struct error *error) {

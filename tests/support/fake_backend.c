@@ -150,6 +150,28 @@ static enum status fake_step_times(struct session *session, float *milliseconds,
     return STATUS_OK;
 }
 
+static enum status fake_probe(struct backend *backend, const struct probe *probe, double *seconds,
+                              struct error *error) {
+    const struct fake_backend *fake = fake_of(backend);
+    double flop = 2.0 * probe->m * probe->n * probe->k;
+    if (fake->failing_probe) return error_set(error, STATUS_FAILED, "the probe broke");
+    switch (probe->kind) {
+    case PROBE_READ:
+        *seconds = (double)probe->bytes / fake->bandwidth;
+        break;
+    case PROBE_MATMUL:
+        *seconds = 2 * flop / fake->matmul_rate;
+        break;
+    case PROBE_PEAK_MATMUL:
+        *seconds = flop / fake->matmul_rate;
+        break;
+    case PROBE_LAUNCH:
+        *seconds = fake->launch_seconds;
+        break;
+    }
+    return STATUS_OK;
+}
+
 static const struct backend_ops fake_ops = {.name = "fake",
                                             .device_count = fake_device_count,
                                             .describe = fake_describe,
@@ -161,7 +183,8 @@ static const struct backend_ops fake_ops = {.name = "fake",
                                             .collect = fake_collect,
                                             .retire = fake_retire,
                                             .step_times = fake_step_times,
-                                            .score = fake_score};
+                                            .score = fake_score,
+                                            .probe = fake_probe};
 
 void fake_backend_init(struct fake_backend *fake) {
     memset(fake, 0, sizeof *fake);
@@ -173,6 +196,9 @@ void fake_backend_init(struct fake_backend *fake) {
     fake->prefill_seconds = 0.002;
     fake->step_seconds = 0.001;
     fake->uncached_step_growth = 0.0001;
+    fake->bandwidth = 1e9;
+    fake->matmul_rate = 1e12;
+    fake->launch_seconds = 1e-6;
     fake->row_bytes = 10;
     fake->capacity = 80;
     fake->uncached_parts_row = -1;

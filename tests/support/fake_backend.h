@@ -20,7 +20,8 @@ struct fake_backend {
     // Faults. 0 or -1: none.
     double stop_at; // the time at which `interrupt` becomes 1
     volatile sig_atomic_t interrupt;
-    bool stop_inside_calls;      // a decode that crosses stop_at returns STATUS_INTERRUPTED
+    bool stop_inside_calls; // a decode that crosses stop_at returns STATUS_INTERRUPTED
+    bool failing_probe;
     int failing_prefill;         // this prefill, counted from 1, fails
     int drifting_prefill;        // the run begun by this prefill gets other tokens
     int uncached_parts_row;      // this row of sessions without a cache gets other tokens ...
