@@ -13,6 +13,9 @@ struct fake_backend {
     double step_seconds;         // of one cached step
     double uncached_step_growth; // an uncached step takes this per token of the longest row
 
+    // As probes find them; the engine's own products get half the rate.
+    double bandwidth, matmul_rate, launch_seconds;
+
     int64_t row_bytes; // of one row of a session
     int64_t capacity;  // bytes that all open sessions may take together
     int64_t used;
