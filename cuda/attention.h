@@ -54,18 +54,18 @@ struct attention_args {
     void *out; // (N, H * D): query i of row b at token q.starts[b] + i, or b without q.starts
     // Host bounds of what the device arrays say. They size the grid; smaller true values cost idle blocks.
     int max_queries, max_keys;
-    // attention_workspace_bytes(...) bytes, zeroed once by the owner; every run leaves its counters zero.
-    // Only one run at a time may use it. NULL where the size is 0.
+    // attention_workspace_bytes(...) bytes, zeroed by the owner before the first run with these B, H and
+    // max_queries; every run leaves its counters zero. Only one run at a time may use it. NULL where the size
+    // is 0.
     void *workspace;
 };
 
-// What attention_run needs for these shapes on the current device, in bytes. Does not grow when max_queries
-// or max_keys get smaller.
+// What attention_run needs for these shapes on the current device, in bytes. Less max_keys never needs more.
 size_t attention_workspace_bytes(enum attention_variant variant, int B, int H, int D, int max_queries,
                                  int max_keys);
 
-// Launches on `stream`; no synchronisation, no allocation, capturable. The result is deterministic. For
-// splitkv a row's bits depend on nothing but its own tensors; for the others, too.
+// Launches on `stream`; no synchronisation, no allocation, capturable. The result is deterministic, and a
+// row's bits depend on that row alone: not on its neighbours, on B, or on the bounds.
 CHECKED enum status attention_run(enum attention_variant variant, const struct attention_args *args,
                                   cudaStream_t stream, struct error *error);
 

@@ -47,8 +47,8 @@ CHECKED cudaError_t embed_newest(enum dtype dtype, float *x, const void *wte, co
 
 // ---- LayerNorm: out[n] = (x[i] - mean) / sqrt(variance + epsilon) * weight + bias, i = index ? index[n] : n
 
-// out (N, C) of dtype, x (*, C) f32, weight and bias (C) f32. index[n] < 0 gives zeros.
-// C up to 16384 where it is a multiple of 4, else up to 4096: cudaErrorInvalidValue beyond.
+// out (N, C) of dtype, x (*, C) f32, weight and bias (C) f32. index[n] < 0 gives zeros. C up to 16384 where
+// it is a multiple of 4, else up to 4096: cudaErrorInvalidValue beyond.
 CHECKED cudaError_t layernorm_run(enum dtype dtype, void *out, const float *x, const int32_t *index,
                                   const float *weight, const float *bias, float epsilon, int N, int C,
                                   cudaStream_t stream);
@@ -63,8 +63,8 @@ CHECKED cudaError_t kv_write(enum dtype dtype, const void *qkv, const int32_t *s
 
 // ---- where a matrix product has no such epilogue
 
-// y (N, F) += bias (F), then y = gelu(y) if asked, in the tanh form:
-// 0.5 y (1 + tanh(sqrt(2/pi) (y + 0.044715 y^3))). y and bias of dtype.
+// y (N, F) += bias (F), then y = gelu(y) if asked, in the tanh form: 0.5 y (1 + tanh(sqrt(2/pi) (y + 0.044715
+// y^3))). y and bias of dtype.
 CHECKED cudaError_t bias_gelu(enum dtype dtype, void *y, const void *bias, int N, int F, bool gelu,
                               cudaStream_t stream);
 

@@ -19,8 +19,8 @@ struct sample_args {
     int32_t *lengths;         // (B)
     const uint64_t *requests; // (B); not read when greedy
     int max_tokens;
-    void *workspace; // sample_workspace_bytes(count) bytes, zeroed once by the owner; every run leaves it
-                     // zeroed
+    // sample_workspace_bytes(count) bytes, zeroed once by the owner; every run leaves it zeroed.
+    void *workspace;
 };
 
 size_t sample_workspace_bytes(int count);

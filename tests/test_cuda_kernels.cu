@@ -214,9 +214,8 @@ static void kv_write_fills_exactly_its_cells(void **) {
 // ---- bias and GELU
 
 // Tolerance: the tanh argument z errs by 6 u |z| and tanhf by 2 ulp, so 1 + tanh by (6 |z| sech^2(z) + 4) u
-// <= 8 u absolutely
-// (|z| sech^2(z) < 0.45); times |y| / 2, plus the argument's own rounding of y, whose effect is at most 1.13
-// u |y|.
+// <= 8 u absolutely (|z| sech^2(z) < 0.45); times |y| / 2, plus the argument's own rounding of y, whose
+// effect is at most 1.13 u |y|.
 static void gelu_is_the_tanh_form(void **) {
     need_device();
     std::mt19937 generator(4);
