@@ -88,8 +88,7 @@ static bool take_token(void *context, int request, int32_t token) {
     generation->made++;
     if (!generation->replies.streaming) {
         double fraction = (double)generation->made / (double)generation->expected;
-        double elapsed = clock_seconds() - generation->began;
-        progress_update(&generation->progress, "generating", fraction, elapsed / fraction - elapsed);
+        progress_update(&generation->progress, "generating", fraction, -1);
     }
     return replies_token(&generation->replies, request, token);
 }

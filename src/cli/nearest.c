@@ -34,10 +34,9 @@ const char *nearest_name(const char *word, const char *const *names, size_t coun
     int nearest_distance = 1 + (int)((length < 9 ? length : 9) + 2) / 3; // a slip in three letters
     for (size_t i = 0; i < count; i++) {
         if (strlen(names[i]) > LONGEST) continue;
-        // What was cut short or drawn out is near as well: --temp, --prompts.
-        size_t common = length < strlen(names[i]) ? length : strlen(names[i]);
-        bool prefix = common >= 3 && strncmp(word, names[i], common) == 0;
-        int distance = prefix ? 1 : edit_distance(word, names[i]);
+        // --temp is near --temperature.
+        bool abbreviation = length >= 3 && strncmp(word, names[i], length) == 0;
+        int distance = abbreviation ? 1 : edit_distance(word, names[i]);
         if (distance < nearest_distance) {
             nearest = names[i];
             nearest_distance = distance;

@@ -13,20 +13,21 @@ void progress_start(struct progress *progress, bool quiet, bool at_once) {
     const char *term = getenv("TERM");
     // The bar has no colour, so NO_COLOR asks nothing of it.
     bool drawable = isatty(STDERR_FILENO) && term && strcmp(term, "dumb") != 0;
+    double now = clock_seconds();
     *progress = (struct progress){
-        .silent = quiet, .terminal = drawable, .last = at_once ? -INFINITY : clock_seconds()};
+        .silent = quiet, .terminal = drawable, .began = now, .last = at_once ? -INFINITY : now};
 }
 
-static void format_seconds(double seconds, char *text, size_t size) {
+static void format_left(double seconds, char *text, size_t size) {
+    long whole = seconds < 1e6 ? lround(seconds) : 1000000;
     if (seconds < 0)
         text[0] = '\0';
-    else if (seconds < 60)
-        snprintf(text, size, ", %.0f s left", seconds);
-    else if (seconds < 3600)
-        snprintf(text, size, ", %.0f min %02.0f s left", (double)(int)(seconds / 60),
-                 seconds - 60 * (double)(int)(seconds / 60));
+    else if (whole < 60)
+        snprintf(text, size, ", %ld s left", whole);
+    else if (whole < 3600)
+        snprintf(text, size, ", %ld min %02ld s left", whole / 60, whole % 60);
     else
-        snprintf(text, size, ", %.1f h left", seconds / 3600);
+        snprintf(text, size, ", %.1f h left", (double)whole / 3600);
 }
 
 void progress_update(struct progress *progress, const char *text, double fraction, double eta_seconds) {
@@ -34,10 +35,11 @@ void progress_update(struct progress *progress, const char *text, double fractio
     if (progress->silent || now - progress->last < (progress->terminal ? seconds_per_bar : seconds_per_line))
         return;
     progress->last = now;
-    char left[48];
-    format_seconds(eta_seconds, left, sizeof left);
     if (!(fraction > 0)) fraction = 0;
     if (fraction > 1) fraction = 1;
+    if (eta_seconds < 0 && fraction > 0) eta_seconds = (now - progress->began) * (1 / fraction - 1);
+    char left[48];
+    format_left(eta_seconds, left, sizeof left);
     if (!progress->terminal) {
         fprintf(stderr, "%s: %.0f %%%s\n", text, 100 * fraction, left);
         return;

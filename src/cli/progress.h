@@ -6,16 +6,16 @@
 
 struct progress {
     bool silent;
-    bool terminal; // a bar can be drawn and redrawn
-    bool shown;    // a bar stands there now
-    double last;   // when something was shown, clock seconds
+    bool terminal;      // a bar can be drawn and redrawn
+    bool shown;         // a bar stands there now
+    double began, last; // when it started, when something was shown; clock seconds
 };
 
 // `at_once`: the first update is shown whenever it comes, for work that is known to be long.
 void progress_start(struct progress *progress, bool quiet, bool at_once);
 
-// Shows `text`, the fraction done (0 .. 1) and the seconds left (< 0: not known), unless it is too soon after
-// the last time.
+// Shows `text`, the fraction done (0 .. 1) and the seconds left, unless it is too soon after the last time.
+// Seconds below 0 are not known: they are what is left at the pace so far, and not shown at fraction 0.
 void progress_update(struct progress *progress, const char *text, double fraction, double eta_seconds);
 
 // Takes the bar away, before anything else is written and at the end.
