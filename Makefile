@@ -69,7 +69,7 @@ all: gpt2infer
 
 # The program of the configuration built last; copied only when it differs.
 gpt2infer: $(BUILD)/gpt2infer FORCE
-	@cmp -s $< $@ || cp $< $@
+	@cmp -s $< $@ || cp -f $< $@
 	@echo "built ./gpt2infer $(if $(filter 1,$(CUDA)),with CUDA for $(CUDA_ARCHS),without CUDA: CPU engine only)$(if $(filter 1,$(ASAN)), under ASan and UBSan)" >&2
 
 $(BUILD)/gpt2infer: $(BUILD)/$(MAIN).o $(LIBRARY) $(BUILD)/link-flags
