@@ -3,7 +3,9 @@
 #include "base/version.h"
 #include "cli/commands.h"
 #include "cli/json_text.h"
+#include "cli/progress.h"
 #include "cli/setup.h"
+#include "measure/measure_device.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -16,6 +18,8 @@ struct facts {
     enum dtype dtype; // computed in
     struct session_spec spec;
     struct memory_ledger memory;
+    bool measured;
+    struct device_measurement measurement;
 };
 
 static const double mib = 1024.0 * 1024.0;
@@ -45,6 +49,7 @@ static void write_table(const struct facts *facts, FILE *stream) {
     memory_ledger_format(&facts->memory, ledger, sizeof ledger);
     fprintf(stream, "memory of a session of %d row%s of %d tokens\n%s\n", facts->spec.rows,
             facts->spec.rows == 1 ? "" : "s", facts->spec.max_tokens, ledger);
+    if (facts->measured) device_measurement_write(&facts->measurement, stream);
 }
 
 // ---- JSON
@@ -94,6 +99,11 @@ static enum status write_json(const struct facts *facts, FILE *stream, struct er
         "{s:s, s:o, s:o, s:s, s:s, s:i, s:o, s:o}", "schema", "gpt2infer.info/1", "engine", engine, "devices",
         device_array(facts), "dtype", dtype_name(facts->dtype), "backend", facts->used.backend,
         "device_index", facts->used.index, "model", model_object(facts), "memory", memory_object(facts));
+    if (document && facts->measured &&
+        json_object_set_new(document, "measured", device_measurement_json(&facts->measurement)) != 0) {
+        json_decref(document);
+        document = NULL;
+    }
     return json_write(document, false, stream, error);
 }
 
@@ -134,6 +144,22 @@ static enum status gather(const struct options *options, const struct setup *set
     return STATUS_OK;
 }
 
+static void show_probe(void *context, int done, int probes) {
+    progress_update(context, "measuring", (double)done / probes, -1);
+}
+
+static enum status measure(const struct options *options, const volatile sig_atomic_t *interrupt,
+                           struct setup *setup, struct facts *facts, struct error *error) {
+    struct progress progress;
+    struct device_measurement_options measuring = {
+        .interrupt = interrupt, .progress = show_probe, .progress_context = &progress};
+    progress_start(&progress, options->quiet, true);
+    enum status status = measure_device(setup->backend, &measuring, &facts->measurement, error);
+    progress_clear(&progress);
+    facts->measured = status == STATUS_OK;
+    return status;
+}
+
 static enum status info(const struct options *options, const volatile sig_atomic_t *interrupt,
                         struct setup *setup, struct output_file *output, struct error *error) {
     TRY(setup_open_model(options, MODEL_RANDOM, setup, error));
@@ -141,6 +167,7 @@ static enum status info(const struct options *options, const volatile sig_atomic
     struct device_info devices[MOST_DEVICES];
     struct facts facts = {.devices = devices};
     TRY(gather(options, setup, &facts, error));
+    if (options->measure) TRY(measure(options, interrupt, setup, &facts, error));
     if (options->format == FORMAT_JSON)
         TRY(write_json(&facts, output->stream, error));
     else
