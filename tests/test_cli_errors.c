@@ -181,14 +181,16 @@ static void test_failed_writes(void **state) {
     scratch_dir_remove(&dir);
 }
 
-// Waits until the file has `count` bytes, at most 30 s.
-static void wait_for_bytes(const char *path, off_t count) {
+// Waits until the program has written `count` bytes to the file, at most 30 s.
+static void wait_for_bytes(pid_t pid, const char *path, off_t count) {
     struct timespec pause = {.tv_nsec = 20 * 1000 * 1000};
     struct stat status;
     for (int i = 0; i < 1500; i++) {
         if (stat(path, &status) == 0 && status.st_size >= count) return;
         nanosleep(&pause, NULL);
     }
+    kill(pid, SIGKILL);
+    wait_program(pid);
     fail_msg("%s: nothing was written", path);
 }
 
@@ -203,7 +205,7 @@ static void test_interrupted_bench(void **state) {
     pid_t pid = start_program(ARGS("--model", "random:L12-C768-H12-V1000-T1024", "--batch", "16", "--kvcache",
                                    "off", "--prompt-len", "20", "--gen-len", "1000", "--format", "json"),
                               "/dev/null", output, errors);
-    wait_for_bytes(errors, 1);
+    wait_for_bytes(pid, errors, 1);
     kill(pid, SIGINT);
     assert_int_equal(wait_program(pid), 130);
     json_t *record = json_load_file(output, 0, NULL);
@@ -226,7 +228,7 @@ static void test_interrupted_generate(void **state) {
     pid_t pid = start_program(ARGS("generate", "--model", "random:L12-C768-H12-V1000-T1024", "--ids", "1,2,3",
                                    "--kvcache", "off", "--max-new-tokens", "1000", "--dtype", "f32"),
                               "/dev/null", output, errors);
-    wait_for_bytes(output, 4); // two tokens have been streamed
+    wait_for_bytes(pid, output, 4); // two tokens have been streamed
     kill(pid, SIGINT);
     assert_int_equal(wait_program(pid), 130);
     char *text = read_whole_file(output, NULL);
