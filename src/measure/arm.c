@@ -87,7 +87,8 @@ static void interrupt_arm(struct arm *arm, const struct run *run, enum bench_pha
     char reason[128];
     arm_close(arm);
     arm->ended = true;
-    if (arm_reps_done(arm) > 0) return; // arm_finish has repetitions to tell of
+    row->note[0] = '\0';                // the reason says how many repetitions there were
+    if (arm_reps_done(arm) > 0) return; // arm_finish has some to tell of
     if (run->done == 0) {
         say_reason(row, ROW_SKIPPED, "interrupted before its first token");
         return;
