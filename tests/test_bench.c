@@ -72,9 +72,16 @@ static void test_figures_follow_from_the_clock(void **state) {
     assert_close(row->decode_tok_s, 2000, 1e-6);
     assert_int_equal(strlen(row->token_hash), 16);
     assert_int_equal(row->memory.activations, 20);
-    assert_int_equal(fake.prefills, 6); // one warm-up
-    // A quick decode is one call, once its pace is known: the warm-up's first step, its rest, 5 repetitions.
-    assert_int_equal(fake.decodes, 7);
+    // A warm-up, 5 repetitions and two runs for the times of steps.
+    assert_int_equal(fake.prefills, 8);
+    // A quick decode is one call, once its pace is known: the warm-up's first step, its rest, 7 runs.
+    assert_int_equal(fake.decodes, 9);
+    // The device says 1 .. 10 ms for its 10 steps.
+    assert_int_equal(row->step.count, 10);
+    assert_close(row->step.mean, 5.5, 1e-6);
+    assert_close(row->step.p50, 5.5, 1e-6);
+    assert_close(row->step.p95, 9.55, 1e-6);
+    assert_close(row->step.p99, 9.91, 1e-6);
 }
 
 static void test_token_hash_is_fnv1a_of_rows(void **state) {
@@ -105,7 +112,7 @@ static void test_arms_take_turns_in_an_order_of_the_seed(void **state) {
     fixture->options.warmup = 0;
     fixture->options.reps = 40;
     assert_int_equal(run(fixture), STATUS_OK);
-    assert_int_equal(fake.prefills, 80);
+    assert_int_equal(fake.prefills, 80 + 4); // and two runs of each arm for the times of steps
     int cached_first = 0;
     for (int round = 0; round < 40; round++) {
         char first = fake.order[2 * round], second = fake.order[2 * round + 1];
@@ -212,7 +219,7 @@ static void test_arms_that_do_not_fit_together_take_turns(void **state) {
     assert_int_equal(run(fixture), STATUS_OK);
     assert_int_equal(fixture->record.rows[0].reps, 3);
     assert_int_equal(fixture->record.rows[1].reps, 3);
-    assert_int_equal(fake.prefills, 12); // each repetition has its own warm-up
+    assert_int_equal(fake.prefills, 12 + 4); // each repetition has its own warm-up
     assert_int_equal(fixture->record.rows[0].agreement.verdict, AGREEMENT_SAME);
 }
 
@@ -250,14 +257,26 @@ static void test_the_number_asked_for_is_run_however_long(void **state) {
     assert_string_equal(fixture->record.rows[0].note, "");
 }
 
+static void test_max_time_bounds_the_repetitions(void **state) {
+    struct fixture *fixture = *state;
+    fake.step_seconds = 0.5; // 5 s a run
+    fixture->options.max_seconds = 12;
+    fixture->options.reps = 5;
+    assert_int_equal(run(fixture), STATUS_OK);
+    assert_int_equal(fixture->record.rows[0].status, ROW_OK);
+    assert_int_equal(fixture->record.rows[0].reps, 3);
+    assert_string_equal(fixture->record.rows[0].note, "3 of 5 repetitions in 12 s");
+    assert_close(fixture->record.workload.max_seconds, 12, 0);
+}
+
 static void test_interruption_keeps_what_was_done(void **state) {
     struct fixture *fixture = *state;
     static const int batches[] = {1, 2, 3};
     fixture->options.batches = batches;
     fixture->options.batch_count = 3;
     fixture->options.gen_len = 101;
-    fake.step_seconds = 0.05;              // 5 s a run, 6 runs
-    fake.stop_at = fake.now + 30 + 10 + 7; // in the second batch's second repetition
+    fake.step_seconds = 0.05;                   // 5 s a run: 6 runs, and 2 for the times of steps
+    fake.stop_at = fake.now + 30 + 10 + 10 + 7; // in the second batch's third repetition
     assert_int_equal(run(fixture), STATUS_INTERRUPTED);
     assert_int_equal(fixture->record.rows[0].status, ROW_OK);
     assert_int_equal(fixture->record.rows[1].status, ROW_PARTIAL);
@@ -346,7 +365,8 @@ static void test_progress_tells_the_time_left(void **state) {
     fake.step_seconds = 2;
     fake.uncached_step_growth = 0.2;
     assert_int_equal(run(fixture), STATUS_OK);
-    for (int phase = 0; phase <= BENCH_COMPARING; phase++) assert_true(seen.phases[phase] > 0);
+    for (int phase = 0; phase <= BENCH_COMPARING; phase++) // runs of 20 s are not run again for their steps
+        assert_int_equal(seen.phases[phase] > 0, phase != BENCH_TIMING_STEPS);
     assert_true(seen.eta_fell);
     // The last call came before the last step of whichever arm was last.
     assert_true(seen.last_eta > 1.9 && seen.last_eta < 3.1);
@@ -367,6 +387,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_a_failure_does_not_stop_the_next_batch, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_long_run_is_measured_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_the_number_asked_for_is_run_however_long, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_max_time_bounds_the_repetitions, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_interruption_keeps_what_was_done, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_interruption_of_the_first_run_tells_of_its_part, set_up,
                                         tear_down),

@@ -18,16 +18,12 @@ static void describe_engine(struct record_engine *engine) {
 }
 
 static void show_progress(void *context, const struct bench_progress *now) {
-    static const char *const phases[] = {[BENCH_OPENING] = "opening",
-                                         [BENCH_WARM_UP] = "warm-up",
-                                         [BENCH_MEASURING] = "measuring",
-                                         [BENCH_COMPARING] = "comparing"};
     char text[64];
     if (now->phase == BENCH_MEASURING)
         snprintf(text, sizeof text, "B %d %s %d/%d", now->batch, now->kv_cache ? "cached" : "uncached",
                  now->rep, now->reps);
     else
-        snprintf(text, sizeof text, "B %d %s", now->batch, phases[now->phase]);
+        snprintf(text, sizeof text, "B %d %s", now->batch, bench_phase_name(now->phase));
     double whole = now->eta_seconds < 0 ? 0 : now->elapsed + now->eta_seconds;
     progress_update(context, text, whole > 0 ? now->elapsed / whole : 0, now->eta_seconds);
 }

@@ -1,13 +1,12 @@
 #include "measure/arm.h"
 
+#include "measure/stop_rule.h"
+
 #include <inttypes.h>
 #include <stb/stb_ds.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static const double long_run = 10; // seconds; measured once after a short warm-up
-static const int automatic_reps = 5;
 
 static size_t token_count(const struct arm *arm, const struct bench_options *options) {
     return (size_t)options->gen_len * (size_t)arm->row->batch;
@@ -37,6 +36,7 @@ enum status arm_open(struct arm *arm, const struct arm_setting *setting, struct 
                                       .max_tokens = options->prompt_len + options->gen_len,
                                       .kv_cache = arm->row->kv_cache,
                                       .logits = options->logits,
+                                      .time_steps = arm->time_steps,
                                       .sampling = {.top_p = 1, .seed = options->seed}};
     setting->progress(setting->progress_context, BENCH_OPENING, arm, 0);
     backend_ledger(setting->backend, &spec, &arm->row->memory);
@@ -108,8 +108,9 @@ static enum status run_arm(struct arm *arm, const struct arm_setting *setting, e
                         .prompt_len = setting->options->prompt_len,
                         .gen_len = setting->options->gen_len,
                         .pace = &arm->pace,
-                        .give_up_beyond = phase == BENCH_WARM_UP ? long_run : 0,
+                        .give_up_beyond = phase == BENCH_WARM_UP ? STOP_RULE_LONG_RUN : 0,
                         .interrupt = setting->options->interrupt,
+                        .step_ms = arm->step_ms,
                         .tick = tick,
                         .tick_context = &context,
                         .tokens = arm->tokens};
@@ -128,15 +129,30 @@ double arm_run_seconds(const struct arm *arm, const struct bench_options *option
     return run_seconds_left(&arm->pace, arm->row->kv_cache, options->prompt_len, options->gen_len, 0);
 }
 
-// An automatic number of repetitions is 1 where one takes long: by the warm-up's estimate at first, then by
-// what the first repetition took.
+static double seconds_spent(const struct arm *arm) {
+    double sum = 0;
+    for (int i = 0; i < arm_reps_done(arm); i++) sum += arm->prefills[i] + arm->decodes[i];
+    return sum;
+}
+
+// How many repetitions are enough, and a note where they are fewer or further apart than was aimed at.
 static void settle_reps(struct arm *arm, const struct bench_options *options, double run_seconds) {
+    const struct stop_rule rule = {.reps = options->reps,
+                                   .noise = options->noise > 0 ? options->noise : STOP_RULE_NOISE,
+                                   .max_seconds = options->max_seconds};
     char *note = arm->row->note;
-    if (arm_reps_done(arm) > 1) return;
-    bool once = options->reps == 0 && run_seconds > long_run;
-    arm->reps_wanted = once ? 1 : options->reps > 0 ? options->reps : automatic_reps;
+    const size_t size = sizeof arm->row->note;
+    int done = arm_reps_done(arm);
+    arm->reps_wanted = stop_rule_wanted(&rule, arm->row->samples, done, seconds_spent(arm), run_seconds);
     note[0] = '\0';
-    if (once) snprintf(note, sizeof arm->row->note, "1 repetition, as one takes %.0f s", run_seconds);
+    if (arm->reps_wanted > done) return;
+    if (rule.reps > done)
+        snprintf(note, size, "%d of %d repetitions in %.3g s", done, rule.reps, rule.max_seconds);
+    else if (rule.reps == 0 && done < STOP_RULE_LEAST)
+        snprintf(note, size, "%d repetition%s, as one takes %.0f s", done, done == 1 ? "" : "s", run_seconds);
+    else if (rule.reps == 0 && stop_rule_noise_of(arm->row->samples, done) > rule.noise)
+        snprintf(note, size, "the mean is known to \302\261 %.1f %% after %d repetitions",
+                 stop_rule_noise_of(arm->row->samples, done) * 100, done);
 }
 
 static enum status warm_up(struct arm *arm, const struct arm_setting *setting, struct error *error) {
@@ -166,11 +182,13 @@ static void compare_with_first(struct arm *arm, const struct bench_options *opti
 static void keep_repetition(struct arm *arm, const struct bench_options *options, const struct run *run) {
     arrput(arm->prefills, run->prefill_seconds);
     arrput(arm->decodes, run->decode_seconds);
+    double seconds = run->prefill_seconds + run->decode_seconds;
+    arrput(arm->row->samples, (double)token_count(arm, options) / seconds);
     if (arm_reps_done(arm) == 1)
         memcpy(arm->reference, arm->tokens, token_count(arm, options) * sizeof *arm->tokens);
     else
         compare_with_first(arm, options);
-    settle_reps(arm, options, run->prefill_seconds + run->decode_seconds);
+    settle_reps(arm, options, seconds);
 }
 
 static enum status repeat(struct arm *arm, const struct arm_setting *setting, struct error *error) {
@@ -185,6 +203,38 @@ static enum status repeat(struct arm *arm, const struct arm_setting *setting, st
 
 enum status arm_repeat(struct arm *arm, const struct arm_setting *setting, struct error *error) {
     enum status status = repeat(arm, setting, error);
+    if (status == STATUS_OK || status == STATUS_INTERRUPTED) return status;
+    if (!arm->ended) arm_fail(arm, status, error);
+    return STATUS_OK;
+}
+
+static enum status time_steps(struct arm *arm, const struct arm_setting *setting, struct error *error) {
+    const struct bench_options *options = setting->options;
+    struct run run;
+    arm_close(arm);
+    arm->time_steps = true;
+    arm->step_ms = calloc((size_t)options->gen_len, sizeof *arm->step_ms);
+    if (!arm->step_ms) return error_set(error, STATUS_OUT_OF_MEMORY, "no host memory for the times of steps");
+    TRY(arm_open(arm, setting, error));
+    for (int i = 0; i < 2; i++) TRY(run_arm(arm, setting, BENCH_TIMING_STEPS, &run, error));
+    int steps = options->gen_len - 1;
+    double *samples = NULL;
+    for (int i = 0; i < steps; i++) arrput(samples, (double)arm->step_ms[i]);
+    arm->row->step = (struct step_times){.count = steps,
+                                         .mean = stats_summarize(samples, steps).mean,
+                                         .p50 = stats_percentile(samples, steps, 50),
+                                         .p95 = stats_percentile(samples, steps, 95),
+                                         .p99 = stats_percentile(samples, steps, 99)};
+    arrfree(samples);
+    return STATUS_OK;
+}
+
+enum status arm_time_steps(struct arm *arm, const struct arm_setting *setting, struct error *error) {
+    const struct bench_options *options = setting->options;
+    int reps = arm_reps_done(arm);
+    if (arm->ended || options->gen_len < 2 || reps == 0 || seconds_spent(arm) / reps > STOP_RULE_LONG_RUN)
+        return STATUS_OK;
+    enum status status = time_steps(arm, setting, error);
     if (status == STATUS_OK || status == STATUS_INTERRUPTED) return status;
     if (!arm->ended) arm_fail(arm, status, error);
     return STATUS_OK;
@@ -205,8 +255,6 @@ static uint64_t hash_tokens(const int32_t *tokens, int batch, int gen_len) {
 static void fill_figures(struct arm *arm, const struct bench_options *options) {
     struct bench_row *row = arm->row;
     int reps = arm_reps_done(arm);
-    double tokens = (double)row->batch * options->gen_len;
-    for (int i = 0; i < reps; i++) arrput(row->samples, tokens / (arm->prefills[i] + arm->decodes[i]));
     row->reps = reps;
     row->tok_s = stats_summarize(row->samples, reps);
     row->tok_s_per_row = row->tok_s.median / row->batch;
@@ -238,6 +286,7 @@ void arm_free(struct arm *arm) {
     arm_close(arm);
     free(arm->reference);
     free(arm->tokens);
+    free(arm->step_ms);
     arrfree(arm->prefills);
     arrfree(arm->decodes);
 }

@@ -20,13 +20,15 @@ struct arm_setting {
 struct arm {
     struct bench_row *row; // batch and kv_cache are filled, the status is ROW_SKIPPED
     struct session *session;
-    bool warm;  // the open session has run before
-    bool ended; // failed, did not fit or was interrupted: the row says why, the session is closed
+    bool time_steps; // the session is opened to note the device's time of each step
+    bool warm;       // the open session has run before
+    bool ended;      // failed, did not fit or was interrupted: the row says why, the session is closed
     struct pace pace;
     int32_t *reference; // (gen_len, B) tokens of the first repetition
     int32_t *tokens;    // (gen_len, B) of the one running
     double *prefills;   // seconds of each repetition, stb_ds array
     double *decodes;    // likewise
+    float *step_ms;     // (gen_len - 1) of the second pass; NULL before
     int reps_wanted;
 };
 
@@ -41,6 +43,10 @@ void arm_fail(struct arm *arm, enum status status, const struct error *error);
 // Opens the session and warms it up where that has not been done, then times one run. What goes wrong ends
 // the arm; only STATUS_INTERRUPTED is returned besides STATUS_OK.
 CHECKED enum status arm_repeat(struct arm *arm, const struct arm_setting *setting, struct error *error);
+
+// The second pass: one run, after one to warm up, that notes what each step took. Does nothing for an arm
+// that ended, has no steps, or whose run is long. Statuses as arm_repeat.
+CHECKED enum status arm_time_steps(struct arm *arm, const struct arm_setting *setting, struct error *error);
 
 int arm_reps_done(const struct arm *arm);
 // Estimated seconds of a whole run; < 0: not known yet.

@@ -2,10 +2,16 @@
 
 #include "base/clock.h"
 #include "measure/point.h"
+#include "measure/stop_rule.h"
 
 #include <stb/stb_ds.h>
 #include <stdio.h>
 #include <string.h>
+
+const char *bench_phase_name(enum bench_phase phase) {
+    static const char *const names[] = {"opening", "warm-up", "measuring", "timing steps", "comparing"};
+    return names[phase];
+}
 
 static enum status check_options(const struct gpt2_config *config, const struct bench_options *options,
                                  struct error *error) {
@@ -28,6 +34,12 @@ static enum status check_options(const struct gpt2_config *config, const struct 
     }
     if (options->reps < 0)
         return error_set(error, STATUS_USAGE, "--reps: expected at least 1, found %d", options->reps);
+    if (!(options->noise >= 0))
+        return error_set(error, STATUS_USAGE, "--noise: expected a fraction from 0, found %g",
+                         options->noise);
+    if (!(options->max_seconds >= 0))
+        return error_set(error, STATUS_USAGE, "--max-time: expected seconds from 0, found %g",
+                         options->max_seconds);
     if (options->warmup < 0)
         return error_set(error, STATUS_USAGE, "--warmup: expected at least 0, found %d", options->warmup);
     return STATUS_OK;
@@ -87,13 +99,16 @@ enum status bench_run(struct backend *backend, const struct bench_options *optio
     TRY(check_options(backend_config(backend), options, error));
     TRY(device_describe(backend_device(backend), &record->device, error));
     record_describe_engine(&record->engine);
-    record->workload = (struct record_workload){.prompt_len = options->prompt_len,
-                                                .gen_len = options->gen_len,
-                                                .dtype = backend_dtype(backend),
-                                                .logits = options->logits,
-                                                .seed = options->seed,
-                                                .warmup = options->warmup,
-                                                .reps = options->reps};
+    record->workload =
+        (struct record_workload){.prompt_len = options->prompt_len,
+                                 .gen_len = options->gen_len,
+                                 .dtype = backend_dtype(backend),
+                                 .logits = options->logits,
+                                 .seed = options->seed,
+                                 .warmup = options->warmup,
+                                 .reps = options->reps,
+                                 .noise = options->noise > 0 ? options->noise : STOP_RULE_NOISE,
+                                 .max_seconds = options->max_seconds};
     add_rows(record, options);
     TRY(measure_points(backend, options, record, error));
     if (first_row_is(record, ROW_MISMATCH, error)) return STATUS_MISMATCH;

@@ -11,7 +11,8 @@
 
 enum bench_kvcache { BENCH_KVCACHE_ON, BENCH_KVCACHE_OFF, BENCH_KVCACHE_BOTH };
 
-enum bench_phase { BENCH_OPENING, BENCH_WARM_UP, BENCH_MEASURING, BENCH_COMPARING };
+enum bench_phase { BENCH_OPENING, BENCH_WARM_UP, BENCH_MEASURING, BENCH_TIMING_STEPS, BENCH_COMPARING };
+const char *bench_phase_name(enum bench_phase phase); // "opening", "warm-up", ...
 
 struct bench_progress {
     enum bench_phase phase;
@@ -29,7 +30,12 @@ struct bench_options {
     enum bench_kvcache kvcache;
     int prompt_len, gen_len; // tokens per row, each >= 1, together within the model's context
     enum logits_mode logits;
-    int reps;      // 0: automatic, at least 5, but 1 (and a note) where one takes longer than 10 s
+    // Repetitions of an arm: so many when `reps` > 0. When it is 0, at least 5 (only 1, and a note, where one
+    // takes longer than 10 s), and more until the 95 % interval of the mean is within +- `noise` of it, as a
+    // fraction, at most 100. An arm whose repetitions have taken `max_seconds` gets no more in either case.
+    int reps;
+    double noise;       // 0: 0.01
+    double max_seconds; // 0: 20 when reps is 0, else without limit
     int warmup;    // full runs before the first repetition; a run estimated beyond 10 s is warmed up by a few
                    // steps
     uint64_t seed; // of the prompts and of the order of the arms
@@ -50,6 +56,9 @@ struct bench_options {
 //   STATUS_OUT_OF_MEMORY  no row fitted
 // in the order of precedence interrupted, mismatch, failed, out of memory; `error` then tells of the first
 // such row.
+//
+// Where a run takes at most 10 s, a second pass on a session of its own that notes the device's time of each
+// step gives row->step: the throughput above is measured without.
 //
 // Arms are interleaved repetition by repetition, in an order drawn from the seed. Where they part, both
 // tokens chosen there should lie within the rounding of the highest logit h of the common prefix:

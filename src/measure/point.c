@@ -5,6 +5,7 @@
 #include "measure/agreement.h"
 #include "measure/arm.h"
 #include "measure/prompts.h"
+#include "measure/stop_rule.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -24,8 +25,8 @@ static bool wants_repetition(const struct arm *arm) {
 
 // Seconds that the arm still needs when it is `done` tokens into a run; *whole gets what it takes from start
 // to end. < 0: not known yet.
-static double arm_seconds_left(const struct arm *arm, const struct bench_options *options,
-                               enum bench_phase phase, int done, double *whole) {
+static double arm_seconds_left(const struct arm *arm, const struct bench_options *options, int done,
+                               double *whole) {
     double run = arm_run_seconds(arm, options);
     if (run < 0) return -1;
     int reps = arm->reps_wanted > 0 ? arm->reps_wanted : options->reps > 0 ? options->reps : 1;
@@ -34,9 +35,10 @@ static double arm_seconds_left(const struct arm *arm, const struct bench_options
     if (done > 0)
         begun = run -
                 run_seconds_left(&arm->pace, arm->row->kv_cache, options->prompt_len, options->gen_len, done);
-    if (phase == BENCH_WARM_UP && warmups == 0) begun = 0;
-    *whole = run * (reps + options->warmup);
-    return arm->ended ? 0 : run * (reps - arm_reps_done(arm) + warmups) - begun;
+    int step_passes = run > STOP_RULE_LONG_RUN ? 0 : 2;
+    *whole = run * (reps + options->warmup + step_passes);
+    if (arm->step_ms) step_passes = 0;
+    return arm->ended ? 0 : run * (reps - arm_reps_done(arm) + warmups + step_passes) - begun;
 }
 
 static void report_progress(void *context, enum bench_phase phase, const struct arm *arm, int done) {
@@ -48,7 +50,7 @@ static void report_progress(void *context, enum bench_phase phase, const struct 
     for (int i = 0; i < point->row_count && left >= 0; i++) {
         const struct arm *other = &work->arms[i];
         double arm_whole = 0;
-        double arm_left = arm_seconds_left(other, options, phase, other == arm ? done : 0, &arm_whole);
+        double arm_left = arm_seconds_left(other, options, other == arm ? done : 0, &arm_whole);
         left = arm_left < 0 ? -1 : left + arm_left;
         whole += arm_whole;
     }
@@ -111,6 +113,16 @@ static enum status repeat_in_turns(struct work *work, struct error *error) {
     return STATUS_OK;
 }
 
+// After all repetitions, so that both arms' sessions need not share memory with a third.
+static enum status time_steps(struct work *work, struct error *error) {
+    for (int i = 0; i < work->point->row_count; i++) arm_close(&work->arms[i]);
+    for (int i = 0; i < work->point->row_count; i++) {
+        TRY(arm_time_steps(&work->arms[i], &work->setting, error));
+        arm_close(&work->arms[i]);
+    }
+    return STATUS_OK;
+}
+
 static void say_mismatch(struct bench_row *row) {
     if (row->status != ROW_OK && row->status != ROW_PARTIAL) return;
     row->status = ROW_MISMATCH;
@@ -159,6 +171,7 @@ enum status point_measure(const struct point *point, struct error *error) {
         for (int i = 0; status != STATUS_OK && i < point->row_count; i++)
             if (!work.arms[i].ended) arm_fail(&work.arms[i], status, error);
         status = repeat_in_turns(&work, error);
+        if (status == STATUS_OK) status = time_steps(&work, error);
     }
     for (int i = 0; i < point->row_count; i++) arm_finish(&work.arms[i], point->options);
     compare_arms(&work);

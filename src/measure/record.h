@@ -35,7 +35,10 @@ struct record_workload {
     enum logits_mode logits;
     uint64_t seed;
     int warmup; // runs before the first repetition
-    int reps;   // asked for; 0: automatic
+    // When to stop repeating, see bench.h.
+    int reps;           // asked for; 0: automatic
+    double noise;       // relative half-width of the 95 % interval that was aimed at
+    double max_seconds; // of an arm's repetitions; 0: no limit
 };
 
 enum row_status {
@@ -67,6 +70,12 @@ struct arm_agreement {
     double rounding_allows; // the gap that the dtype explains, see bench.h
 };
 
+// Device time of the decode steps of one run in milliseconds; all zero: not measured.
+struct step_times {
+    int count;
+    double mean, p50, p95, p99;
+};
+
 // One batch size in one arm.
 struct bench_row {
     int batch;
@@ -82,7 +91,8 @@ struct bench_row {
     double prefill_ms;    // median time to first token
     double ms_per_step;   // median decode time / (gen_len - 1); 0 when gen_len is 1
     double decode_tok_s;  // batch / ms_per_step; 0 likewise
-    char token_hash[17];  // FNV-1a 64 of the generated tokens, 16 hexadecimal digits; empty: no tokens
+    struct step_times step;
+    char token_hash[17]; // FNV-1a 64 of the generated tokens, 16 hexadecimal digits; empty: no tokens
     struct memory_ledger memory;
     double speedup; // median tok/s over the uncached arm's; 0: not known. On cached rows only.
     struct arm_agreement agreement;

@@ -168,8 +168,9 @@ static enum status read_workload(json_t *json, struct bench_record *record, stru
     json_int_t seed;
     int found = 0;
     json_error_t json_error;
-    if (json_unpack_ex(json, &json_error, 0, "{s:s, s:s, s:s, s:I}", "dtype", &dtype, "logits", &logits,
-                       "sampling", &sampling, "seed", &seed) != 0)
+    if (json_unpack_ex(json, &json_error, 0, "{s:s, s:s, s:s, s:I, s:F, s:F}", "dtype", &dtype, "logits",
+                       &logits, "sampling", &sampling, "seed", &seed, "noise", &workload->noise, "max_time_s",
+                       &workload->max_seconds) != 0)
         return unpack_error(&json_error, "workload", error);
     workload->seed = (uint64_t)seed;
     TRY(READ_INTS(json, ints, "workload", error));
@@ -239,6 +240,17 @@ static enum status read_memory(json_t *json, struct memory_ledger *memory, const
     return STATUS_OK;
 }
 
+static enum status read_steps(json_t *json, struct step_times *step, const char *where, struct error *error) {
+    const struct int_field ints[] = {{"count", &step->count, 0}};
+    TRY(READ_INTS(json, ints, where, error));
+    if (step->count == 0) return STATUS_OK; // not measured: the others are null
+    json_error_t json_error;
+    if (json_unpack_ex(json, &json_error, 0, "{s:F, s:F, s:F, s:F}", "mean", &step->mean, "p50", &step->p50,
+                       "p95", &step->p95, "p99", &step->p99) != 0)
+        return unpack_error(&json_error, where, error);
+    return STATUS_OK;
+}
+
 static enum status read_names(const char *kvcache, const char *status, struct bench_row *row,
                               const char *where, struct error *error) {
     static const char *const arms[] = {"off", "on"};
@@ -255,12 +267,13 @@ static enum status read_names(const char *kvcache, const char *status, struct be
 static enum status read_row(json_t *json, const char *where, struct bench_row *row, struct error *error) {
     const struct int_field ints[] = {{"batch", &row->batch, 1}, {"reps", &row->reps, 0}};
     const char *kvcache, *status, *reason, *note, *token_hash;
-    json_t *tok_s, *speedup, *agreement, *memory;
+    json_t *tok_s, *step, *speedup, *agreement, *memory;
     json_error_t json_error;
-    if (json_unpack_ex(json, &json_error, 0, "{s:s, s:s, s:s, s:s, s:o, s:F, s:F, s:F, s:s, s:o, s:o, s:o}",
-                       "kvcache", &kvcache, "status", &status, "reason", &reason, "note", &note, "tok_s",
-                       &tok_s, "prefill_ms", &row->prefill_ms, "ms_per_step", &row->ms_per_step,
-                       "decode_tok_s", &row->decode_tok_s, "token_hash", &token_hash, "speedup", &speedup,
+    if (json_unpack_ex(json, &json_error, 0,
+                       "{s:s, s:s, s:s, s:s, s:o, s:F, s:F, s:F, s:o, s:s, s:o, s:o, s:o}", "kvcache",
+                       &kvcache, "status", &status, "reason", &reason, "note", &note, "tok_s", &tok_s,
+                       "prefill_ms", &row->prefill_ms, "ms_per_step", &row->ms_per_step, "decode_tok_s",
+                       &row->decode_tok_s, "step_ms", &step, "token_hash", &token_hash, "speedup", &speedup,
                        "agreement", &agreement, "memory", &memory) != 0)
         return unpack_error(&json_error, where, error);
     TRY(READ_INTS(json, ints, where, error));
@@ -272,6 +285,7 @@ static enum status read_row(json_t *json, const char *where, struct bench_row *r
     TRY(copy_text(row->note, sizeof row->note, note, where, error));
     TRY(copy_text(row->token_hash, sizeof row->token_hash, token_hash, where, error));
     TRY(read_agreement(agreement, &row->agreement, where, error));
+    TRY(read_steps(step, &row->step, where, error));
     TRY(read_memory(memory, &row->memory, where, error));
     return read_samples(tok_s, row, where, error);
 }

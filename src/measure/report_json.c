@@ -62,10 +62,11 @@ static json_t *model_json(const struct record_model *model) {
 }
 
 static json_t *workload_json(const struct record_workload *workload) {
-    return json_pack("{s:i, s:i, s:s, s:s, s:s, s:I, s:i, s:i}", "prompt_len", workload->prompt_len,
+    return json_pack("{s:i, s:i, s:s, s:s, s:s, s:I, s:i, s:i, s:f, s:f}", "prompt_len", workload->prompt_len,
                      "gen_len", workload->gen_len, "dtype", dtype_name(workload->dtype), "logits",
                      workload->logits == LOGITS_ALL ? "all" : "last", "sampling", "greedy", "seed",
-                     (json_int_t)workload->seed, "warmup", workload->warmup, "reps", workload->reps);
+                     (json_int_t)workload->seed, "warmup", workload->warmup, "reps", workload->reps, "noise",
+                     workload->noise, "max_time_s", workload->max_seconds);
 }
 
 static json_t *summary_json(const struct summary *summary, const double *samples) {
@@ -91,6 +92,13 @@ static json_t *agreement_json(const struct arm_agreement *agreement) {
                      finite(agreement->rounding_allows));
 }
 
+static json_t *step_json(const struct step_times *step) {
+    bool measured = step->count > 0;
+    return json_pack("{s:i, s:o, s:o, s:o, s:o}", "count", step->count, "mean", known(step->mean, measured),
+                     "p50", known(step->p50, measured), "p95", known(step->p95, measured), "p99",
+                     known(step->p99, measured));
+}
+
 static json_t *roofline_json(const struct row_metrics *metrics) {
     bool known_device = metrics->against_device;
     return json_pack("{s:f, s:f, s:f, s:f, s:o, s:o, s:o, s:o, s:o}", "prefill_bytes", metrics->prefill.bytes,
@@ -104,15 +112,15 @@ static json_t *roofline_json(const struct row_metrics *metrics) {
 
 static json_t *row_json(const struct bench_record *record, const struct bench_row *row) {
     const struct row_metrics metrics = row_metrics(record, row);
-    return json_pack("{s:i, s:s, s:s, s:o, s:o, s:i, s:o, s:f, s:f, s:f, s:f, s:s, s:o, s:o, s:o, s:o}",
-                     "batch", row->batch, "kvcache", row->kv_cache ? "on" : "off", "status",
-                     row_status_name(row->status), "reason", text_json(row->reason), "note",
-                     text_json(row->note), "reps", row->reps, "tok_s",
-                     summary_json(&row->tok_s, row->samples), "tok_s_per_row", row->tok_s_per_row,
-                     "prefill_ms", row->prefill_ms, "ms_per_step", row->ms_per_step, "decode_tok_s",
-                     row->decode_tok_s, "token_hash", row->token_hash, "speedup",
-                     known(row->speedup, row->speedup > 0), "agreement", agreement_json(&row->agreement),
-                     "memory", memory_json(&row->memory), "roofline", roofline_json(&metrics));
+    return json_pack(
+        "{s:i, s:s, s:s, s:o, s:o, s:i, s:o, s:f, s:f, s:f, s:f, s:o, s:s, s:o, s:o, s:o, s:o}", "batch",
+        row->batch, "kvcache", row->kv_cache ? "on" : "off", "status", row_status_name(row->status), "reason",
+        text_json(row->reason), "note", text_json(row->note), "reps", row->reps, "tok_s",
+        summary_json(&row->tok_s, row->samples), "tok_s_per_row", row->tok_s_per_row, "prefill_ms",
+        row->prefill_ms, "ms_per_step", row->ms_per_step, "decode_tok_s", row->decode_tok_s, "step_ms",
+        step_json(&row->step), "token_hash", row->token_hash, "speedup",
+        known(row->speedup, row->speedup > 0), "agreement", agreement_json(&row->agreement), "memory",
+        memory_json(&row->memory), "roofline", roofline_json(&metrics));
 }
 
 // What all rows share, as the first fields of a document.

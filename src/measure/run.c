@@ -66,6 +66,7 @@ static enum status decode_to_end(struct run *run, double start, struct error *er
         TRY(session_decode(run->session, steps, error));
         TRY(session_collect(run->session, run->tokens + (size_t)run->done * (size_t)spec->rows, error));
         double now = clock_seconds();
+        if (run->step_ms) TRY(session_step_times(run->session, run->step_ms + run->done - 1, error));
         double work = work_between(spec->kv_cache, run->prompt_len, run->done, run->done + steps);
         quicken(&run->pace->unit, (now - before) / work);
         run->done += steps;

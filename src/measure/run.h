@@ -19,6 +19,8 @@ struct run {
     // A run that turns out to take longer than this many seconds ends after a few steps; 0: it never does.
     double give_up_beyond;
     const volatile sig_atomic_t *interrupt; // may be NULL
+    float *step_ms; // (gen_len - 1) gets the device's time of each decode step, where the session notes it;
+                    // or NULL
     // Called between the calls of a slow run: inside the timed span, so it must be quick. May be NULL.
     void (*tick)(void *context, int done);
     void *tick_context;

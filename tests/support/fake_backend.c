@@ -146,7 +146,8 @@ static enum status fake_score(struct session *session, const struct score_reques
 static enum status fake_step_times(struct session *session, float *milliseconds, struct error *error) {
     (void)error;
     const struct fake_backend *fake = fake_of(session->backend);
-    for (int i = 0; i < session->pending_steps; i++) milliseconds[i] = (float)(fake->step_seconds * 1e3);
+    for (int i = 0; i < session->pending_steps; i++)
+        milliseconds[i] = (float)(fake->step_seconds * 1e3 * (i + 1));
     return STATUS_OK;
 }
 

@@ -10,7 +10,7 @@ struct fake_backend {
     double now;          // seconds; a test's clock_seconds() returns it
 
     double prefill_seconds;      // of one prefill
-    double step_seconds;         // of one cached step
+    double step_seconds;         // of one cached step; session_step_times says 1, 2, 3 .. times that
     double uncached_step_growth; // an uncached step takes this per token of the longest row
 
     // As probes find them; the engine's own products get half the rate.
