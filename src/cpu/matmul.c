@@ -74,6 +74,7 @@ static void multiply_block(const struct matrix *matrix, enum matmul_form form, i
                 .x_stride = inputs,
                 .bias = matrix->bias + column,
                 .add = form == MATMUL_ADD,
+                .cold = tile == 0,
                 .out = out + (size_t)row * outputs + (size_t)column,
                 .out_stride = outputs,
             };

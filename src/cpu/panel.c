@@ -33,48 +33,66 @@ INLINE void load_input(enum dtype dtype, const char *panel, size_t k, vector_f32
     }
 }
 
-INLINE void store_outputs(const struct panel_product *p, const float *bias, float *out, int count,
-                          const vector_f32 sum[2]) {
-    float partial[PANEL_WIDTH] = {0};
-    float *to = count < PANEL_WIDTH ? partial : out;
-    if (p->add && to == partial) memcpy(partial, out, (size_t)count * sizeof *out);
-    for (int half = 0; half < 2; half++) {
-        vector_f32 value = sum[half];
-        if (bias) value += vector_load(bias + half * VECTOR_WIDTH);
-        if (p->add) value += vector_load(to + half * VECTOR_WIDTH);
-        vector_store(to + half * VECTOR_WIDTH, value);
+// Adds bias and what `out` held, as asked for, and stores. Not inlined into tiles: a call there would keep
+// their sums out of registers.
+static __attribute__((noinline)) void store_sums(const struct panel_product *p, int panels, int first,
+                                                 const vector_f32 *sums) {
+    for (int i = 0; i < p->rows * panels; i++) {
+        const int output = (first + i % panels) * PANEL_WIDTH, left = p->outputs - output;
+        const int count = left < PANEL_WIDTH ? left : PANEL_WIDTH;
+        float *out = p->out + (size_t)(i / panels) * p->out_stride + output, before[PANEL_WIDTH] = {0};
+        float sum[PANEL_WIDTH];
+        if (p->add) memcpy(before, out, (size_t)count * sizeof *out);
+        for (int half = 0; half < 2; half++) {
+            vector_f32 value = sums[2 * i + half] + vector_load(before + half * VECTOR_WIDTH);
+            if (p->bias) value += vector_load(p->bias + output + half * VECTOR_WIDTH);
+            vector_store(sum + half * VECTOR_WIDTH, value);
+        }
+        memcpy(out, sum, (size_t)count * sizeof *out);
     }
-    if (to == partial) memcpy(out, partial, (size_t)count * sizeof *out);
 }
 
-// `rows` by `panels` panels, starting at panel `first`. Inlined with constants, so that the sums live in
-// registers.
+// Asks for inputs k .. k + count - 1, counted in quarters, of the panel that follows: one reader in order
+// does not keep memory busy while it multiplies, four places at a time do.
+INLINE void prefetch_inputs(enum dtype dtype, const char *panel, size_t inputs, size_t k, size_t count) {
+    const size_t line = 64, streams = 4, bytes = panel_bytes(dtype, 1);
+    for (size_t stream = 0; stream < streams; stream++) {
+        const char *from = panel + (inputs * stream + k) / streams * bytes;
+        for (size_t at = 0; at < count * bytes / streams; at += line) __builtin_prefetch(from + at, 0, 2);
+    }
+}
+
+// `rows` by `panels` panels, starting at panel `first`. Inlined with constants, so that all loops but the one
+// over inputs are unrolled and the sums live in registers.
 INLINE void tile(const struct panel_product *p, enum dtype dtype, int rows, int panels, int first) {
-    const size_t inputs = p->inputs, stride = p->panel_stride;
-    const char *panel = (const char *)p->panels + (size_t)first * stride;
-    vector_f32 sum[TILE_ROWS][8] = {0};
-    for (size_t k = 0; k < inputs; k++) {
+    // Up to three rows read several panels at a time as fast as memory gives them.
+    const bool prefetch = p->cold && rows > 3;
+    const size_t group = prefetch ? 16 : p->inputs;
+    const char *panel = (const char *)p->panels + (size_t)first * p->panel_stride;
+    vector_f32 sum[TILE_ROWS * 2] = {0}; // rows by panels by 2
+    for (size_t begin = 0; begin < p->inputs; begin += group) {
+        for (int j = 0; prefetch && j < panels; j++) {
+            const char *next = panel + (size_t)(panels + j) * p->panel_stride;
+            prefetch_inputs(dtype, next, p->inputs, begin, group);
+        }
+        const size_t end = begin + group < p->inputs ? begin + group : p->inputs;
+        for (size_t k = begin; k < end; k++) {
+            vector_f32 element[4][2];
 #pragma GCC unroll 4
-        for (int j = 0; j < panels; j++) {
-            vector_f32 element[2];
-            load_input(dtype, panel + (size_t)j * stride, k, element);
+            for (int j = 0; j < panels; j++)
+                load_input(dtype, panel + (size_t)j * p->panel_stride, k, element[j]);
 #pragma GCC unroll 12
-            for (int r = 0; r < rows; r++) {
-                float x = p->x[(size_t)r * p->x_stride + k];
-                sum[r][2 * j] += element[0] * x;
-                sum[r][2 * j + 1] += element[1] * x;
+            for (int i = 0; i < rows * panels; i++) {
+                float x = p->x[(size_t)(i / panels) * p->x_stride + k];
+                sum[2 * i] += element[i % panels][0] * x;
+                sum[2 * i + 1] += element[i % panels][1] * x;
             }
         }
     }
-#pragma GCC unroll 4
-    for (int j = 0; j < panels; j++) {
-        int output = (first + j) * PANEL_WIDTH;
-#pragma GCC unroll 12
-        for (int r = 0; r < rows; r++) {
-            store_outputs(p, p->bias ? p->bias + output : NULL, p->out + (size_t)r * p->out_stride + output,
-                          p->outputs - output, &sum[r][2 * j]);
-        }
-    }
+    vector_f32 sums[TILE_ROWS * 2];
+#pragma GCC unroll 24
+    for (int i = 0; i < 2 * rows * panels; i++) sums[i] = sum[i];
+    store_sums(p, panels, first, sums);
 }
 
 // Few rows have few sums, and a sum waits for the one before it: several panels at a time keep the
@@ -83,7 +101,7 @@ INLINE void multiply_rows(const struct panel_product *p, enum dtype dtype, int r
     int panels = (int)(panel_round_up((size_t)p->outputs) / PANEL_WIDTH), first = 0;
     if (rows == 1)
         for (; first + 4 <= panels; first += 4) tile(p, dtype, rows, 4, first);
-    if (rows <= 3)
+    if (2 * rows <= TILE_ROWS)
         for (; first + 2 <= panels; first += 2) tile(p, dtype, rows, 2, first);
     for (; first < panels; first++) tile(p, dtype, rows, 1, first);
 }

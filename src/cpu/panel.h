@@ -48,6 +48,7 @@ struct panel_product {
     size_t x_stride;     //
     const float *bias;   // (outputs, rounded up to whole panels), or NULL
     bool add;            //
+    bool cold;           // the panels are far from the core: prefetch the one that follows
     float *out;          // rows are out_stride apart
     size_t out_stride;   //
 };
