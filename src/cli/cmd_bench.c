@@ -24,8 +24,9 @@ static void show_progress(void *context, const struct bench_progress *now) {
                  now->rep, now->reps);
     else
         snprintf(text, sizeof text, "B %d %s", now->batch, bench_phase_name(now->phase));
-    double whole = now->eta_seconds < 0 ? 0 : now->elapsed + now->eta_seconds;
-    progress_update(context, text, whole > 0 ? now->elapsed / whole : 0, now->eta_seconds);
+    double whole = now->elapsed + now->eta_seconds;
+    double fraction = now->eta_seconds < 0 ? -1 : whole > 0 ? now->elapsed / whole : 0;
+    progress_update(context, text, fraction, now->eta_seconds);
 }
 
 static enum report_format report_format(const struct options *options) {
@@ -58,6 +59,8 @@ static enum status measure(const struct options *options, struct backend *backen
                                   .gen_len = options->gen_len,
                                   .logits = options->logits == LOGITS_CHOICE_ALL ? LOGITS_ALL : LOGITS_LAST,
                                   .reps = options->reps,
+                                  .noise = options->noise_percent / 100,
+                                  .max_seconds = options->max_time,
                                   .warmup = options->warmup,
                                   .seed = options->seed,
                                   .interrupt = interrupt,

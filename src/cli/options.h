@@ -58,7 +58,9 @@ struct options {
     int prompt_len;       //
     int gen_len;          //
     int reps;             // 0: automatic
-    int warmup;           // -1: automatic
+    double noise_percent; //
+    double max_time;      // seconds; 0: not given
+    int warmup;           //
     bool help_metrics;    //
     struct input *inputs; // generate, score, tokenize (stb_ds array)
     const char **stops;   // (stb_ds array)

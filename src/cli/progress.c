@@ -30,28 +30,37 @@ static void format_left(double seconds, char *text, size_t size) {
         snprintf(text, size, ", %.1f h left", (double)whole / 3600);
 }
 
+// "[####....]  50 %  ", or the percentage alone where no bar can be drawn; empty while nothing is known.
+static void format_done(const struct progress *progress, double fraction, char *text, size_t size) {
+    enum { WIDTH = 24 };
+    char bar[WIDTH + 1];
+    for (int i = 0; i < WIDTH; i++) bar[i] = i < (int)(fraction * WIDTH + 0.5) ? '#' : '.';
+    bar[WIDTH] = '\0';
+    if (fraction < 0)
+        text[0] = '\0';
+    else if (progress->terminal)
+        snprintf(text, size, "[%s] %3.0f %%  ", bar, 100 * fraction);
+    else
+        snprintf(text, size, "%3.0f %%  ", 100 * fraction);
+}
+
 void progress_update(struct progress *progress, const char *text, double fraction, double eta_seconds) {
     double now = clock_seconds();
     if (progress->silent || now - progress->last < (progress->terminal ? seconds_per_bar : seconds_per_line))
         return;
     progress->last = now;
-    if (!(fraction > 0)) fraction = 0;
     if (fraction > 1) fraction = 1;
     if (eta_seconds < 0 && fraction > 0) eta_seconds = (now - progress->began) * (1 / fraction - 1);
-    char left[48];
+    char done[48], left[48];
+    format_done(progress, fraction, done, sizeof done);
     format_left(eta_seconds, left, sizeof left);
-    if (!progress->terminal) {
-        fprintf(stderr, "%s: %.0f %%%s\n", text, 100 * fraction, left);
-        return;
-    }
-    enum { WIDTH = 24 };
-    char bar[WIDTH + 1];
-    for (int i = 0; i < WIDTH; i++) bar[i] = i < (int)(fraction * WIDTH + 0.5) ? '#' : '.';
-    bar[WIDTH] = '\0';
-    // Kept below 80 columns, since a wrapped line cannot be taken back.
-    fprintf(stderr, "\r\033[K[%s] %3.0f %%  %.26s%s", bar, 100 * fraction, text, left);
+    // A bar is kept below 80 columns, since a wrapped line cannot be taken back.
+    if (progress->terminal)
+        fprintf(stderr, "\r\033[K%s%.26s%s", done, text, left);
+    else
+        fprintf(stderr, "%s%s%s\n", done, text, left);
     fflush(stderr);
-    progress->shown = true;
+    progress->shown = progress->terminal;
 }
 
 void progress_clear(struct progress *progress) {

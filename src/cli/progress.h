@@ -14,8 +14,8 @@ struct progress {
 // `at_once`: the first update is shown whenever it comes, for work that is known to be long.
 void progress_start(struct progress *progress, bool quiet, bool at_once);
 
-// Shows `text`, the fraction done (0 .. 1) and the seconds left, unless it is too soon after the last time.
-// Seconds below 0 are not known: they are what is left at the pace so far, and not shown at fraction 0.
+// Shows `text`, the fraction done (0 .. 1, below 0: not known) and the seconds left, unless it is too soon
+// after the last time. Seconds below 0 are not known: what is left at the pace so far, if that can be told.
 void progress_update(struct progress *progress, const char *text, double fraction, double eta_seconds);
 
 // Takes the bar away, before anything else is written and at the end.
