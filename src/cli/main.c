@@ -4,6 +4,7 @@
 #include "cli/options.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -25,6 +26,14 @@ static void catch_signals(void) {
     struct sigaction ignore = {.sa_handler = SIG_IGN};
     sigemptyset(&ignore.sa_mask);
     sigaction(SIGPIPE, &ignore, NULL);
+}
+
+// A program may be started with standard streams closed. The first files it opened would take their numbers,
+// and notes would be written into them. Output that nobody can receive has to fail: it is opened for reading.
+static void fill_standard_streams(void) {
+    for (int descriptor = 0; descriptor <= 2; descriptor++) {
+        if (fcntl(descriptor, F_GETFD) < 0) (void)!open("/dev/null", descriptor == 2 ? O_WRONLY : O_RDONLY);
+    }
 }
 
 static void print_version(void) {
@@ -50,6 +59,7 @@ static enum status run(const struct options *options, struct error *error) {
 }
 
 int main(int argc, char **argv) {
+    fill_standard_streams();
     catch_signals();
     struct error error = {0};
     struct options options;
