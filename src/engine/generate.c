@@ -30,11 +30,12 @@ enum status generate_plan(const struct generate_request *requests, int count, in
     for (int i = 0; i < count; i++) {
         int length = requests[i].length, max_new = requests[i].max_new;
         if (length < 1 || max_new < 1)
-            return error_set(error, STATUS_USAGE, "prompt %d: %d tokens and %d new ones: at least 1 of each",
-                             i, length, max_new);
+            return error_set(error, STATUS_USAGE,
+                             "prompt %d: %d tokens and %d new: at least 1 of each is needed", i, length,
+                             max_new);
         if (max_new > context - length)
             return error_set(error, STATUS_USAGE,
-                             "prompt %d: %d tokens and %d new ones are %" PRId64
+                             "prompt %d: %d tokens and %d new make %" PRId64
                              ", more than the context of %d holds",
                              i, length, max_new, (int64_t)length + max_new, context);
         if (length + max_new > *max_tokens) *max_tokens = length + max_new;
