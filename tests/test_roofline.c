@@ -65,6 +65,7 @@ static void test_cached_step(void **state) {
     struct cost cost = roofline_step(&shape, 2); // 7 tokens per row, the newest among them
     // 3 tokens x 384 x 2 = 2304; attention 3 x 2 x 7 keys x 4 x 2 x 2 = 672; head 240
     assert_close(cost.flop, 2304 + 672 + 240, 0);
+    assert_close(cost.launches, 2 * 7 + 4, 0);
     // weights 1072; embeddings 3 x 16 = 48; logits 240; KV: 6 read and 1 written, 3 rows x 7 x 32 = 672
     assert_close(cost.bytes, 1072 + 48 + 240 + 672, 0);
     struct generation_shape all = small_shape(true, LOGITS_ALL); // only one position is fed anyway
@@ -93,7 +94,7 @@ static void test_mean_step(void **state) {
 
 static void test_floor_is_the_binding_ceiling(void **state) {
     (void)state;
-    const struct cost cost = {.bytes = 1000, .flop = 8000};
+    const struct cost cost = {.bytes = 1000, .flop = 8000, .launches = 4};
     const struct ceilings memory = {.bandwidth = 100, .matmul_rate = 1000, .launch = 1};
     const struct ceilings compute = {.bandwidth = 1000, .matmul_rate = 1000, .launch = 1};
     const struct ceilings launch = {.bandwidth = 1e6, .matmul_rate = 1e6, .launch = 1};
@@ -101,8 +102,19 @@ static void test_floor_is_the_binding_ceiling(void **state) {
     assert_int_equal(roofline_floor(&cost, &memory).limit, LIMIT_MEMORY);
     assert_close(roofline_floor(&cost, &compute).seconds, 8, 1e-12);
     assert_int_equal(roofline_floor(&cost, &compute).limit, LIMIT_COMPUTE);
-    assert_close(roofline_floor(&cost, &launch).seconds, 1, 0);
+    assert_close(roofline_floor(&cost, &launch).seconds, 4, 0);
     assert_int_equal(roofline_floor(&cost, &launch).limit, LIMIT_LAUNCH);
+}
+
+static void test_textbook_counts(void **state) {
+    (void)state;
+    struct token_steps steps = roofline_token_steps(50, 200);
+    assert_close(steps.uncached, 29900, 0);
+    assert_close(steps.cached, 250, 0);
+    assert_close(steps.ratio, 119.6, 1e-9);
+    steps = roofline_token_steps(3, 1); // one prefill either way, and the new token
+    assert_close(steps.uncached, 3, 0);
+    assert_close(steps.cached, 4, 0);
 }
 
 // GPT-2 124M as the literature counts it: 36,864 bytes of bf16 cache per token, 85 M block weights x 2 flop.
@@ -125,6 +137,7 @@ int main(void) {
         cmocka_unit_test(test_uncached_step_is_a_prefill_of_the_prefix),
         cmocka_unit_test(test_mean_step),
         cmocka_unit_test(test_floor_is_the_binding_ceiling),
+        cmocka_unit_test(test_textbook_counts),
         cmocka_unit_test(test_gpt2_has_its_known_sizes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,9 @@
 #include "measure/ceilings.h"
 
+#include "base/version.h"
+#include "measure/cache.h"
+
+#include <math.h>
 #include <string.h>
 
 // Several times the cache, so that the start and the end of the read weigh little.
@@ -38,4 +42,52 @@ enum status ceilings_measure(struct backend *backend, struct ceilings *ceilings,
     TRY(measure_matmul_rate(backend, &rate, error));
     *ceilings = (struct ceilings){.bandwidth = bandwidth, .matmul_rate = rate, .launch = seconds};
     return STATUS_OK;
+}
+
+static json_t *cache_key(const struct device_info *device, enum dtype dtype) {
+    return json_pack("{s:s, s:s, s:s, s:i, s:s, s:s}", "backend", device->backend, "name", device->name,
+                     "detail", device->detail, "compute_units", device->compute_units, "dtype",
+                     dtype_name(dtype), "version", GPT2INFER_VERSION);
+}
+
+static bool from_json(const json_t *json, struct ceilings *ceilings) {
+    ceilings->bandwidth = json_number_value(json_object_get(json, "read_bytes_per_s"));
+    ceilings->matmul_rate = json_number_value(json_object_get(json, "matmul_flop_per_s"));
+    ceilings->launch = json_number_value(json_object_get(json, "launch_s"));
+    return ceilings->bandwidth > 0 && ceilings->matmul_rate > 0 && ceilings->launch >= 0 &&
+           isfinite(ceilings->bandwidth) && isfinite(ceilings->matmul_rate) && isfinite(ceilings->launch);
+}
+
+static bool read_cached(json_t *key, struct ceilings *ceilings, struct error *note) {
+    json_t *value;
+    if (cache_read("ceilings", key, &value, note) != STATUS_OK || !value) return false;
+    bool good = from_json(value, ceilings);
+    json_decref(value);
+    if (!good) snprintf(note->message, sizeof note->message, "the cached ceilings make no sense");
+    return good;
+}
+
+// A note of the reading stays: it says why there was something to write.
+static void write_cached(json_t *key, const struct ceilings *ceilings, struct error *note) {
+    struct error error;
+    json_t *value = json_pack("{s:f, s:f, s:f}", "read_bytes_per_s", ceilings->bandwidth, "matmul_flop_per_s",
+                              ceilings->matmul_rate, "launch_s", ceilings->launch);
+    if (value && cache_write("ceilings", key, value, &error) != STATUS_OK && !note->message[0]) *note = error;
+    json_decref(value);
+}
+
+enum status ceilings_get(struct backend *backend, bool refresh, struct ceilings *ceilings, struct error *note,
+                         struct error *error) {
+    struct device_info device;
+    note->message[0] = '\0';
+    TRY(device_describe(backend_device(backend), &device, error));
+    json_t *key = cache_key(&device, backend_dtype(backend));
+    if (!key) return error_set(error, STATUS_OUT_OF_MEMORY, "no host memory for a cache key");
+    enum status status = STATUS_OK;
+    if (refresh || !read_cached(key, ceilings, note)) {
+        status = ceilings_measure(backend, ceilings, error);
+        if (status == STATUS_OK) write_cached(key, ceilings, note);
+    }
+    json_decref(key);
+    return status;
 }

@@ -20,6 +20,9 @@ struct row_metrics row_metrics(const struct bench_record *record, const struct b
     const struct ceilings *ceilings = &record->ceilings;
     metrics.prefill = roofline_prefill(&shape);
     metrics.step = roofline_mean_step(&shape);
+    metrics.textbook_share =
+        row->speedup / roofline_token_steps(record->workload.prompt_len, record->workload.gen_len).ratio;
+    if (row->ms_per_step > 0) metrics.busy_share = row->step.mean / row->ms_per_step;
     if (row->ms_per_step == 0 || ceilings->bandwidth == 0 || ceilings->matmul_rate == 0) return metrics;
     double seconds = row->ms_per_step / 1e3;
     metrics.against_device = true;

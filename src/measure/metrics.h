@@ -6,7 +6,9 @@
 
 struct row_metrics {
     struct cost prefill;
-    struct cost step; // mean over the decode steps; zero when gen_len is 1
+    struct cost step;      // mean over the decode steps; zero when gen_len is 1
+    double busy_share;     // device's own time of the mean step / ms per step; 0: steps were not timed
+    double textbook_share; // measured speed-up / the one that counting token-steps promises; 0: none measured
     // The rest needs ceilings and a measured time per step.
     bool against_device;
     struct floor_time floor; // of the mean step

@@ -61,12 +61,19 @@ static json_t *model_json(const struct record_model *model) {
                      (json_int_t)model->parameters, "config", config_json(&model->config));
 }
 
+static json_t *token_steps_json(const struct record_workload *workload) {
+    struct token_steps steps = roofline_token_steps(workload->prompt_len, workload->gen_len);
+    return json_pack("{s:f, s:f, s:o}", "uncached", steps.uncached, "cached", steps.cached, "ratio",
+                     finite(steps.ratio));
+}
+
 static json_t *workload_json(const struct record_workload *workload) {
-    return json_pack("{s:i, s:i, s:s, s:s, s:s, s:I, s:i, s:i, s:f, s:f}", "prompt_len", workload->prompt_len,
-                     "gen_len", workload->gen_len, "dtype", dtype_name(workload->dtype), "logits",
-                     workload->logits == LOGITS_ALL ? "all" : "last", "sampling", "greedy", "seed",
+    return json_pack("{s:i, s:i, s:s, s:s, s:s, s:I, s:i, s:i, s:f, s:f, s:o}", "prompt_len",
+                     workload->prompt_len, "gen_len", workload->gen_len, "dtype", dtype_name(workload->dtype),
+                     "logits", workload->logits == LOGITS_ALL ? "all" : "last", "sampling", "greedy", "seed",
                      (json_int_t)workload->seed, "warmup", workload->warmup, "reps", workload->reps, "noise",
-                     workload->noise, "max_time_s", workload->max_seconds);
+                     workload->noise, "max_time_s", workload->max_seconds, "token_steps",
+                     token_steps_json(workload));
 }
 
 static json_t *summary_json(const struct summary *summary, const double *samples) {
@@ -101,13 +108,16 @@ static json_t *step_json(const struct step_times *step) {
 
 static json_t *roofline_json(const struct row_metrics *metrics) {
     bool known_device = metrics->against_device;
-    return json_pack("{s:f, s:f, s:f, s:f, s:o, s:o, s:o, s:o, s:o}", "prefill_bytes", metrics->prefill.bytes,
-                     "prefill_flop", metrics->prefill.flop, "step_bytes", metrics->step.bytes, "step_flop",
-                     metrics->step.flop, "floor_ms", known(metrics->floor.seconds * 1e3, known_device),
-                     "floor_share", known(metrics->floor_share, known_device), "bandwidth_share",
+    return json_pack("{s:f, s:f, s:f, s:f, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "prefill_bytes",
+                     metrics->prefill.bytes, "prefill_flop", metrics->prefill.flop, "step_bytes",
+                     metrics->step.bytes, "step_flop", metrics->step.flop, "floor_ms",
+                     known(metrics->floor.seconds * 1e3, known_device), "floor_share",
+                     known(metrics->floor_share, known_device), "bandwidth_share",
                      known(metrics->bandwidth_share, known_device), "matmul_share",
                      known(metrics->matmul_share, known_device), "bound_by",
-                     known_device ? json_string(limit_name(metrics->floor.limit)) : json_null());
+                     known_device ? json_string(limit_name(metrics->floor.limit)) : json_null(), "busy_share",
+                     known(metrics->busy_share, metrics->busy_share > 0), "textbook_share",
+                     known(metrics->textbook_share, metrics->textbook_share > 0));
 }
 
 static json_t *row_json(const struct bench_record *record, const struct bench_row *row) {

@@ -1,6 +1,7 @@
 #include "measure/report_table.h"
 
 #include "measure/metrics.h"
+#include "measure/report_causes.h"
 #include "measure/report_grid.h"
 
 #include <inttypes.h>
@@ -31,7 +32,7 @@ static void write_ceilings(const struct ceilings *ceilings, FILE *file) {
     fputs("ceilings  ", file);
     write_rate(file, ceilings->bandwidth, "B/s read, ");
     write_rate(file, ceilings->matmul_rate, "FLOP/s matrix product, ");
-    fprintf(file, "%.3g us launch; all measured\n", ceilings->launch * 1e6);
+    fprintf(file, "%.3g us per operation; all measured\n", ceilings->launch * 1e6);
 }
 
 static void write_header(const struct bench_record *record, FILE *file) {
@@ -85,7 +86,6 @@ static void add_columns(struct grid *grid, const struct columns *columns) {
     grid_add_column(grid, "prefill ms", false);
     grid_add_column(grid, "ms/step", false);
     if (columns->against_device) grid_add_column(grid, "% bw", false);
-    if (columns->against_device) grid_add_column(grid, "bound", true);
     if (columns->speedup) grid_add_column(grid, "speed-up", false);
     grid_add_column(grid, "tokens", true);
     if (columns->remarks) grid_add_column(grid, "", true);
@@ -118,12 +118,10 @@ static void put_row(struct grid_row *cells, const struct bench_record *record, c
     else
         put_times(cells, column, row);
     column = first_optional_column;
-    if (columns->against_device && metrics.against_device) {
+    if (columns->against_device && metrics.against_device)
         grid_put(cells, &column, "%.0f %%", metrics.bandwidth_share * 100);
-        grid_put(cells, &column, "%s", limit_name(metrics.floor.limit));
-    } else if (columns->against_device) {
-        column += 2;
-    }
+    else if (columns->against_device)
+        column++;
     if (columns->speedup && row->speedup > 0)
         grid_put(cells, &column, "%.2f×", row->speedup);
     else if (columns->speedup)
@@ -177,6 +175,7 @@ void report_table_write(const struct bench_record *record, bool markdown, FILE *
         grid_write_table(&grid, file);
     if (columns.speedup && arms_agree_everywhere(record))
         fputs("\nBoth arms generated the same tokens in every row.\n", file);
+    report_causes_write(record, markdown, file);
     if (footnotes > 0) fputc('\n', file);
     footnotes = 0;
     for (ptrdiff_t i = 0; i < arrlen(record->rows); i++) {

@@ -36,6 +36,7 @@ static struct cost pass_cost(const struct generation_shape *shape, double fed, d
                 2 * B * scored * head_weights(config),
         .bytes = roofline_weight_bytes(config, shape->dtype) + B * fed * 2 * C * element +
                  B * scored * V * 2 * sizeof(float),
+        .launches = 7 * config->layers + 4,
     };
     return cost;
 }
@@ -64,12 +65,13 @@ struct cost roofline_step(const struct generation_shape *shape, int step) {
 }
 
 struct cost roofline_mean_step(const struct generation_shape *shape) {
-    struct cost mean = {0, 0};
+    struct cost mean = {0, 0, 0};
     int steps = shape->gen_len - 1;
     for (int step = 1; step <= steps; step++) {
         struct cost cost = roofline_step(shape, step);
         mean.bytes += cost.bytes / steps;
         mean.flop += cost.flop / steps;
+        mean.launches = cost.launches;
     }
     return mean;
 }
@@ -83,6 +85,14 @@ struct floor_time roofline_floor(const struct cost *cost, const struct ceilings 
     struct floor_time floor = {cost->bytes / ceilings->bandwidth, LIMIT_MEMORY};
     double compute = cost->flop / ceilings->matmul_rate;
     if (compute > floor.seconds) floor = (struct floor_time){compute, LIMIT_COMPUTE};
-    if (ceilings->launch > floor.seconds) floor = (struct floor_time){ceilings->launch, LIMIT_LAUNCH};
+    double launch = cost->launches * ceilings->launch;
+    if (launch > floor.seconds) floor = (struct floor_time){launch, LIMIT_LAUNCH};
     return floor;
+}
+
+struct token_steps roofline_token_steps(int prompt_len, int gen_len) {
+    double P = prompt_len, G = gen_len;
+    struct token_steps steps = {.uncached = G * P + G * (G - 1) / 2, .cached = P + G};
+    steps.ratio = steps.uncached / steps.cached;
+    return steps;
 }

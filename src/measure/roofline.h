@@ -12,7 +12,7 @@
 struct ceilings {
     double bandwidth;   // bytes / s read from memory
     double matmul_rate; // flop / s of a large product in the backend's dtype
-    double launch;      // seconds the least step takes
+    double launch;      // seconds the least operation of a step takes: one kernel, one parallel region
 };
 
 // What is generated: every row has prompt_len tokens and gets gen_len more.
@@ -27,6 +27,9 @@ struct generation_shape {
 struct cost {
     double bytes; // moved between memory and the chip
     double flop;  // of matrix products and attention; a multiply-add counts 2
+    // Operations one after the other: 7 per layer (LayerNorm, QKV, attention, projection, LayerNorm and the
+    // two of the MLP), and embedding, last LayerNorm, LM head, choice of the token.
+    double launches;
 };
 
 // One token's keys and values in all layers: 2 L C sizeof(dtype).
@@ -40,7 +43,16 @@ struct cost roofline_step(const struct generation_shape *shape, int step);
 // Its mean over all steps; zero when gen_len is 1.
 struct cost roofline_mean_step(const struct generation_shape *shape);
 
-// What binds a piece of work on a device: the largest of bytes / bandwidth, flop / matmul_rate and launch.
+// Token-steps per row by counting alone, as textbooks explain the cache: without it step i feeds the whole
+// prefix, sum of P + i over i = 0 .. G - 1; with it every token is fed once, P + G.
+struct token_steps {
+    double uncached, cached;
+    double ratio; // the speed-up that counting promises
+};
+struct token_steps roofline_token_steps(int prompt_len, int gen_len);
+
+// What binds a piece of work on a device: the largest of bytes / bandwidth, flop / matmul_rate and
+// launches x launch.
 enum limit { LIMIT_MEMORY, LIMIT_COMPUTE, LIMIT_LAUNCH };
 const char *limit_name(enum limit limit); // "memory", "compute", "launch"
 struct floor_time {
