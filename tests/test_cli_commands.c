@@ -271,6 +271,8 @@ static void test_bench(void **state) {
         assert_string_equal(expected_text(row, "status"), "ok");
         assert_true(json_number_value(json_object_get(json_object_get(row, "tok_s"), "median")) > 0);
     }
+    const json_t *ceilings = json_object_get(json_object_get(document, "device"), "ceilings");
+    assert_true(json_number_value(json_object_get(ceilings, "read_bytes_per_s")) > 0);
     json_decref(document);
     struct program_run run = run_ok(ARGS("bench", "--help-metrics"), NULL);
     assert_true(run.size > 100);

@@ -5,6 +5,7 @@
 #include "cli/progress.h"
 #include "cli/setup.h"
 #include "measure/bench.h"
+#include "measure/ceilings.h"
 #include "measure/report.h"
 #include "measure/roofline.h"
 
@@ -71,6 +72,22 @@ static enum status measure(const struct options *options, struct backend *backen
     return status;
 }
 
+// What the rows are held against. Measured last, so that a mistake or an interruption costs no seconds;
+// without ceilings the report has fewer columns.
+static void add_ceilings(const struct options *options, struct backend *backend,
+                         struct bench_record *record) {
+    struct progress progress;
+    struct error note = {0}, error = {0};
+    progress_start(&progress, options->quiet, true);
+    progress_update(&progress, "ceilings of the device", -1, -1);
+    enum status status = ceilings_get(backend, options->refresh, &record->ceilings, &note, &error);
+    progress_clear(&progress);
+    if (note.message[0]) setup_note(options, "note: %s", note.message);
+    if (status == STATUS_OK) return;
+    record->ceilings = (struct ceilings){0};
+    setup_note(options, "note: the device's ceilings are not known: %s", error.message);
+}
+
 // The report comes whatever bench_run found out, unless that was that the options cannot be.
 static enum status measure_and_report(const struct options *options, struct setup *setup,
                                       const volatile sig_atomic_t *interrupt, struct output_file *output,
@@ -79,6 +96,8 @@ static enum status measure_and_report(const struct options *options, struct setu
     describe_engine(&record.engine);
     record_describe_model(&record.model, setup->model);
     enum status status = measure(options, setup->backend, interrupt, &record, error);
+    if (status != STATUS_USAGE && status != STATUS_INTERRUPTED)
+        add_ceilings(options, setup->backend, &record);
     if (status != STATUS_USAGE) {
         struct error report_error;
         enum status reported = report_write(&record, report_format(options), output->stream, &report_error);

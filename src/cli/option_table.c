@@ -86,6 +86,8 @@ const struct option option_table[] = {
     {"logits", OPTION_CHOICE, BENCH | INFO, FIELD(logits),
      .help = "apply the LM head to a row's last position or to all", .initial = "last",
      .choices = logits_modes},
+    {"refresh", OPTION_FLAG, BENCH, FIELD(refresh),
+     .help = "measure the device's ceilings again instead of taking\nthose found before"},
     {"help-metrics", OPTION_FLAG, BENCH, FIELD(help_metrics), .help = "print the formula of every figure"},
 
     // generate

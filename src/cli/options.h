@@ -62,6 +62,7 @@ struct options {
     double max_time;      // seconds; 0: not given
     int warmup;           //
     bool help_metrics;    //
+    bool refresh;         //
     struct input *inputs; // generate, score, tokenize (stb_ds array)
     const char **stops;   // (stb_ds array)
     int max_new_tokens;   // 0: not given

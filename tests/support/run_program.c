@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -24,6 +25,14 @@ static const char *program(void) {
     return path && *path ? path : "./gpt2infer";
 }
 
+// What the program finds out about the device is kept for the next test, apart from what the user has.
+static void use_own_cache(void) {
+    char directory[4096];
+    assert_non_null(getcwd(directory, sizeof directory - 32));
+    strcat(directory, "/build/test-cache");
+    setenv("XDG_CACHE_HOME", directory, 1);
+}
+
 pid_t start_program(const char *const *arguments, const char *input_path, const char *output_path,
                     const char *errors_path) {
     char *argv[MOST_ARGUMENTS + 2] = {(char *)program()};
@@ -31,6 +40,7 @@ pid_t start_program(const char *const *arguments, const char *input_path, const 
         assert_in_range(i, 0, MOST_ARGUMENTS - 1);
         argv[i + 1] = (char *)arguments[i];
     }
+    use_own_cache();
     posix_spawn_file_actions_t files;
     assert_int_equal(posix_spawn_file_actions_init(&files), 0);
     posix_spawn_file_actions_addopen(&files, 0, input_path, O_RDONLY, 0);
