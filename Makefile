@@ -27,8 +27,9 @@ LIBRARIES := jansson libpcre2-8 openblas
 WARNINGS := -Wall -Wextra -Werror
 CPPFLAGS += -I. -Isrc -D_POSIX_C_SOURCE=200809L -D_FILE_OFFSET_BITS=64
 CPPFLAGS += $(shell $(PKG_CONFIG) --cflags $(LIBRARIES) 2>/dev/null)
-# ISO C keeps a*b+c as written; the CPU kernels ask for fused multiply-add by hand.
 CFLAGS += -std=c11 -O3 -g -march=$(MARCH) -fno-math-errno -fopenmp $(WARNINGS) -Wconversion -Wshadow
+# ISO C computes a * b + c as written; only the CPU backend's kernels want it fused.
+CPU_CFLAGS := -ffp-contract=fast
 LDFLAGS += -fopenmp
 LDLIBS += $(or $(shell $(PKG_CONFIG) --libs $(LIBRARIES) 2>/dev/null),-ljansson -lpcre2-8 -lopenblas) -lm -ldl
 ifeq ($(ASAN),1)
@@ -60,9 +61,6 @@ TESTS := $(patsubst %,$(BUILD)/%,$(basename $(TEST_SOURCES)))
 TEST_SUPPORT := $(patsubst %,$(BUILD)/%.o,$(wildcard tests/support/*.c))
 LIBRARY := $(BUILD)/libgpt2infer.a
 
-# The vector kernels are written as a * b + c and want it fused; everything else is computed as written.
-$(BUILD)/src/cpu/%.c.o: CFLAGS += -ffp-contract=fast
-
 # ---- rules -----------------------------------------------------------------------------------------------
 .PHONY: all test tests clean help format FORCE
 all: gpt2infer
@@ -81,6 +79,8 @@ $(LIBRARY): $(OBJECTS)
 
 $(BUILD)/src/base/version.c.o: CPPFLAGS += $(VERSION_FLAGS)
 $(BUILD)/src/base/version.c.o: $(BUILD)/version-flags
+
+$(BUILD)/src/cpu/%.c.o: CFLAGS += $(CPU_CFLAGS)
 
 $(BUILD)/%.c.o: %.c $(BUILD)/c-flags
 	@mkdir -p $(@D)
@@ -101,7 +101,7 @@ $(BUILD)/$(1): FORCE
 	@mkdir -p $$(@D)
 	@printf '%s\n' '$(subst ','\'',$(2))' | cmp -s - $$@ || printf '%s\n' '$(subst ','\'',$(2))' > $$@
 endef
-$(eval $(call flag_file,c-flags,$(CC) $(CPPFLAGS) $(CFLAGS)))
+$(eval $(call flag_file,c-flags,$(CC) $(CPPFLAGS) $(CFLAGS) $(CPU_CFLAGS)))
 $(eval $(call flag_file,cuda-flags,$(NVCC) $(CPPFLAGS) $(NVCCFLAGS)))
 $(eval $(call flag_file,version-flags,$(VERSION_FLAGS)))
 $(eval $(call flag_file,link-flags,$(CC) $(LDFLAGS) $(LDLIBS)))

@@ -44,10 +44,11 @@ static void store_token(const struct attention *a, const struct sequence *s, int
     size_t values_panel = panel_bytes(a->dtype, (size_t)s->capacity);
     char *keys = head_keys(a, s, head) + (size_t)(position / PANEL_WIDTH) * keys_panel;
     char *values = head_values(a, s, head);
-    for (int d = 0; d < a->head_size; d++) {
-        panel_set(a->dtype, keys, (size_t)d, position % PANEL_WIDTH, key[d]);
-        panel_set(a->dtype, values + (size_t)(d / PANEL_WIDTH) * values_panel, (size_t)position,
-                  d % PANEL_WIDTH, value[d]);
+    panel_set_output(a->dtype, keys, (size_t)a->head_size, position % PANEL_WIDTH, key);
+    for (int d = 0; d < a->head_size; d += PANEL_WIDTH, values += values_panel) {
+        int left = a->head_size - d;
+        panel_set_input(a->dtype, values, (size_t)position, left < PANEL_WIDTH ? left : PANEL_WIDTH,
+                        value + d);
     }
 }
 

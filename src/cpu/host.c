@@ -63,9 +63,13 @@ struct host_memory host_memory(void) {
         if (limit >= 0 && used >= 0 && limit - used < memory.available)
             memory.available = limit > used ? limit - used : 0;
         char *slash = strrchr(group, '/');
-        if (!slash) return memory;
+        if (!slash) break;
         *slash = '\0';
     }
+    // A part stays for page tables, buffers and the other programs: a machine filled to the brim ends
+    // programs.
+    memory.available -= memory.available / 32;
+    return memory;
 }
 
 int64_t host_cache_bytes(void) {

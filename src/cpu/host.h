@@ -9,7 +9,7 @@
 int host_threads(void);
 
 // Bytes of memory, all of it and what is available without swapping: the machine's, or less when a control
-// group limits this process. 0 where the system does not say.
+// group limits this process, and less a small reserve. 0 where the system does not say.
 struct host_memory {
     int64_t total, available;
 };

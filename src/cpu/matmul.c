@@ -25,20 +25,19 @@ void matrix_pack(struct matrix *matrix, const float *weights, const float *bias,
 #pragma omp parallel for num_threads(threads)
     for (int panel = 0; panel < panels; panel++) {
         for (int lane = 0; lane < PANEL_WIDTH; lane++) {
+            // Lanes behind the last output stay zero: the memory is new.
             int output = panel * PANEL_WIDTH + lane;
-            bool used = output < matrix->outputs;
-            matrix->bias[output] = used && bias ? bias[output] : 0.0f;
-            const float *row = weights + (size_t)output * inputs;
-            for (size_t k = 0; k < inputs; k++)
-                panel_set(matrix->dtype, panel_at(matrix, panel), k, lane, used ? row[k] : 0.0f);
+            if (output >= matrix->outputs) break;
+            matrix->bias[output] = bias ? bias[output] : 0.0f;
+            panel_set_output(matrix->dtype, panel_at(matrix, panel), inputs, lane,
+                             weights + (size_t)output * inputs);
         }
     }
 }
 
 void matrix_read_row(const struct matrix *matrix, int output, float *row) {
-    const void *panel = panel_at(matrix, output / PANEL_WIDTH);
-    for (int k = 0; k < matrix->inputs; k++)
-        row[k] = panel_get(matrix->dtype, panel, (size_t)k, output % PANEL_WIDTH);
+    panel_get_output(matrix->dtype, panel_at(matrix, output / PANEL_WIDTH), (size_t)matrix->inputs,
+                     output % PANEL_WIDTH, row);
 }
 
 // A block of rows that stays in a core's second-level cache while all panels pass by. Blocks of all sizes

@@ -10,8 +10,8 @@
 struct matrix {
     enum dtype dtype; // f32 or bf16
     int inputs, outputs;
-    void *panels; // matrix_panel_bytes, aligned to a vector
-    float *bias;  // matrix_bias_bytes: (outputs), padded with zeros to whole panels
+    void *panels; // matrix_panel_bytes, zeroed, aligned to a vector
+    float *bias;  // matrix_bias_bytes, zeroed: (outputs), padded to whole panels
 };
 size_t matrix_panel_bytes(enum dtype dtype, int inputs, int outputs);
 size_t matrix_bias_bytes(int outputs);

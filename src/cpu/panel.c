@@ -7,16 +7,35 @@ static size_t bf16_index(size_t k, int lane) {
     return (k * VECTOR_WIDTH + (size_t)(lane % VECTOR_WIDTH)) * 2 + (size_t)(lane / VECTOR_WIDTH);
 }
 
-void panel_set(enum dtype dtype, void *panel, size_t k, int lane, float value) {
-    if (dtype == DTYPE_F32)
-        ((float *)panel)[k * PANEL_WIDTH + (size_t)lane] = value;
-    else
-        ((uint16_t *)panel)[bf16_index(k, lane)] = f32_to_bf16(value);
+void panel_set_output(enum dtype dtype, void *panel, size_t inputs, int lane, const float *values) {
+    if (dtype == DTYPE_F32) {
+        for (size_t k = 0; k < inputs; k++) ((float *)panel)[k * PANEL_WIDTH + (size_t)lane] = values[k];
+        return;
+    }
+    uint16_t rounded[64];
+    const size_t most = sizeof rounded / sizeof rounded[0];
+    for (size_t first = 0; first < inputs; first += most) {
+        size_t count = inputs - first < most ? inputs - first : most;
+        dtype_from_f32(dtype, values + first, rounded, count);
+        for (size_t i = 0; i < count; i++) ((uint16_t *)panel)[bf16_index(first + i, lane)] = rounded[i];
+    }
 }
 
-float panel_get(enum dtype dtype, const void *panel, size_t k, int lane) {
-    if (dtype == DTYPE_F32) return ((const float *)panel)[k * PANEL_WIDTH + (size_t)lane];
-    return bf16_to_f32(((const uint16_t *)panel)[bf16_index(k, lane)]);
+void panel_get_output(enum dtype dtype, const void *panel, size_t inputs, int lane, float *values) {
+    for (size_t k = 0; k < inputs; k++) {
+        values[k] = dtype == DTYPE_F32 ? ((const float *)panel)[k * PANEL_WIDTH + (size_t)lane]
+                                       : bf16_to_f32(((const uint16_t *)panel)[bf16_index(k, lane)]);
+    }
+}
+
+void panel_set_input(enum dtype dtype, void *panel, size_t k, int count, const float *values) {
+    if (dtype == DTYPE_F32) {
+        memcpy((float *)panel + k * PANEL_WIDTH, values, (size_t)count * sizeof *values);
+        return;
+    }
+    uint16_t rounded[PANEL_WIDTH];
+    dtype_from_f32(dtype, values, rounded, (size_t)count);
+    for (int lane = 0; lane < count; lane++) ((uint16_t *)panel)[bf16_index(k, lane)] = rounded[lane];
 }
 
 // The PANEL_WIDTH elements of input k, as f32.

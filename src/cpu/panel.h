@@ -32,9 +32,11 @@ static inline size_t panel_round_up(size_t outputs) {
     return (outputs + PANEL_WIDTH - 1) / PANEL_WIDTH * PANEL_WIDTH;
 }
 
-// One element, for packing and for reading back.
-void panel_set(enum dtype dtype, void *panel, size_t k, int lane, float value);
-float panel_get(enum dtype dtype, const void *panel, size_t k, int lane);
+// Writes, or reads back widened, what all inputs contribute to one output: (inputs).
+void panel_set_output(enum dtype dtype, void *panel, size_t inputs, int lane, const float *values);
+void panel_get_output(enum dtype dtype, const void *panel, size_t inputs, int lane, float *values);
+// Writes what input k contributes to the first `count` outputs.
+void panel_set_input(enum dtype dtype, void *panel, size_t k, int count, const float *values);
 
 // out (rows, outputs) = x (rows, inputs) times the panels, plus bias, plus what `out` held when `add` is set.
 struct panel_product {
