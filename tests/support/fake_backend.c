@@ -15,6 +15,8 @@ static struct fake_backend *fake_of(const struct backend *backend) {
     return (struct fake_backend *)backend;
 }
 
+static struct fake_backend *described; // devices are described by their number alone
+
 static int32_t usual_token(int vocab, int32_t seed, int length) {
     return (seed * 31 + length * 7) % vocab;
 }
@@ -35,6 +37,8 @@ static enum status fake_describe(int index, struct device_info *info, struct err
                                  .detail = "no detail",
                                  .index = index,
                                  .compute_units = 1,
+                                 .memory_bytes = described->capacity,
+                                 .memory_free = described->capacity - described->used,
                                  .dtypes = 1u << DTYPE_F32};
     return STATUS_OK;
 }
@@ -42,7 +46,8 @@ static enum status fake_describe(int index, struct device_info *info, struct err
 static void fake_ledger(const struct backend *backend, const struct session_spec *spec,
                         struct memory_ledger *ledger) {
     const struct fake_backend *fake = fake_of(backend);
-    ledger->activations = fake->row_bytes * spec->rows;
+    int64_t row_bytes = fake->ledger_row_bytes > 0 ? fake->ledger_row_bytes : fake->row_bytes;
+    ledger->activations = row_bytes * spec->rows;
     ledger->free = fake->capacity - fake->used;
 }
 
@@ -50,6 +55,7 @@ static enum status fake_session_open(struct backend *backend, const struct sessi
                                      struct session **session, struct error *error) {
     struct fake_backend *fake = fake_of(backend);
     int64_t bytes = fake->row_bytes * base->spec.rows;
+    if (base->spec.rows == fake->failing_rows) return error_set(error, STATUS_FAILED, "the device fell over");
     if (bytes > fake->capacity - fake->used)
         return error_set(error, STATUS_OUT_OF_MEMORY, "%d rows do not fit\n  the ledger", base->spec.rows);
     struct fake_session *opened = calloc(1, sizeof *opened);
@@ -102,7 +108,9 @@ static enum status fake_decode(struct session *session, int steps, struct error 
     bool before = fake->interrupt != 0;
     for (int step = 0; step < steps; step++) {
         double tokens = decoded->lengths[0] + step;
-        pass_time(fake, session->spec.kv_cache ? fake->step_seconds : fake->uncached_step_growth * tokens);
+        pass_time(fake, session->spec.kv_cache
+                            ? fake->step_seconds + fake->row_step_seconds * session->spec.rows
+                            : fake->uncached_step_growth * tokens);
         if (fake->stop_inside_calls && fake->interrupt && !before)
             return error_set(error, STATUS_INTERRUPTED, "interrupted");
     }
@@ -147,7 +155,8 @@ static enum status fake_step_times(struct session *session, float *milliseconds,
     (void)error;
     const struct fake_backend *fake = fake_of(session->backend);
     for (int i = 0; i < session->pending_steps; i++)
-        milliseconds[i] = (float)(fake->step_seconds * 1e3 * (i + 1));
+        milliseconds[i] =
+            (float)((fake->step_seconds + fake->row_step_seconds * session->spec.rows) * 1e3 * (i + 1));
     return STATUS_OK;
 }
 
@@ -189,6 +198,7 @@ static const struct backend_ops fake_ops = {.name = "fake",
 
 void fake_backend_init(struct fake_backend *fake) {
     memset(fake, 0, sizeof *fake);
+    described = fake;
     fake->base.ops = &fake_ops;
     fake->base.config = (struct gpt2_config){
         .context = 1024, .vocab = 97, .layers = 1, .heads = 1, .channels = 2, .inner = 8, .eos_token = -1};
