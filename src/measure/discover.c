@@ -31,13 +31,14 @@ static struct batch_probe *find_probe(const struct search *search, int batch) {
     return NULL;
 }
 
-// Time grows at most in proportion to the rows, seen from the last probe.
+// Time grows at most in proportion to the rows that run, seen from the last probe; for memory only one runs.
 static bool time_for(const struct search *search, int batch) {
     const struct batch_probe *trail = search->discovery->trail;
     double limit = search->options->max_seconds > 0 ? search->options->max_seconds : usual_seconds;
     if (arrlen(trail) == 0) return true;
     const struct batch_probe *last = &trail[arrlen(trail) - 1];
-    double growth = last->batch < batch ? (double)batch / last->batch : 1;
+    bool rows_run = search->options->goal.kind != GOAL_MEMORY;
+    double growth = rows_run && last->batch < batch ? (double)batch / last->batch : 1;
     return clock_seconds() - search->began + last->seconds * growth <= limit;
 }
 
