@@ -163,7 +163,8 @@ static enum status warm_up(struct arm *arm, const struct arm_setting *setting, s
         arm->warm = run.done < options->gen_len; // it gave up: a long run has no use for more
     }
     arm->warm = true;
-    settle_reps(arm, options, arm_run_seconds(arm, options));
+    settle_reps(arm, options,
+                run_seconds_least(&arm->pace, arm->row->kv_cache, options->prompt_len, options->gen_len));
     return STATUS_OK;
 }
 

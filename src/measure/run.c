@@ -15,7 +15,8 @@ static double work_between(bool kv_cache, int prompt_len, int from, int to) {
     return kv_cache ? steps : steps * (prompt_len + (from + to - 1) / 2.0);
 }
 
-double run_seconds_left(const struct pace *pace, bool kv_cache, int prompt_len, int gen_len, int done) {
+static double estimate(const struct pace *pace, double unit, bool kv_cache, int prompt_len, int gen_len,
+                       int done) {
     double prefill = 0;
     if (done == 0) {
         if (pace->prefill == 0) return -1;
@@ -23,26 +24,39 @@ double run_seconds_left(const struct pace *pace, bool kv_cache, int prompt_len, 
         done = 1;
     }
     if (done == gen_len) return prefill;
-    if (pace->unit == 0) return -1;
-    return prefill + pace->unit * work_between(kv_cache, prompt_len, done, gen_len);
+    if (unit == 0) return -1;
+    return prefill + unit * work_between(kv_cache, prompt_len, done, gen_len);
+}
+
+double run_seconds_left(const struct pace *pace, bool kv_cache, int prompt_len, int gen_len, int done) {
+    return estimate(pace, pace->recent, kv_cache, prompt_len, gen_len, done);
+}
+
+double run_seconds_least(const struct pace *pace, bool kv_cache, int prompt_len, int gen_len) {
+    return estimate(pace, pace->quickest, kv_cache, prompt_len, gen_len, 0);
 }
 
 static int steps_of_next_call(const struct run *run) {
     bool kv_cache = session_spec_of(run->session)->kv_cache;
     int left = run->gen_len - run->done;
-    if (run->pace->unit == 0) return 1;
-    double all = run->pace->unit * work_between(kv_cache, run->prompt_len, run->done, run->gen_len);
+    double unit = run->pace->quickest;
+    if (unit == 0) return 1;
+    double all = unit * work_between(kv_cache, run->prompt_len, run->done, run->gen_len);
     if (all < one_call_seconds) return left;
     int steps = 1;
     while (steps < left &&
-           run->pace->unit * work_between(kv_cache, run->prompt_len, run->done, run->done + steps + 1) <=
-               call_seconds)
+           unit * work_between(kv_cache, run->prompt_len, run->done, run->done + steps + 1) <= call_seconds)
         steps++;
     return steps;
 }
 
 static void quicken(double *best, double seconds) {
     if (*best == 0 || seconds < *best) *best = seconds;
+}
+
+static void learn_pace(struct pace *pace, double unit) {
+    quicken(&pace->quickest, unit);
+    pace->recent = pace->recent == 0 ? unit : 0.75 * pace->recent + 0.25 * unit;
 }
 
 static enum status check_interrupt(const struct run *run, struct error *error) {
@@ -52,8 +66,8 @@ static enum status check_interrupt(const struct run *run, struct error *error) {
 
 static bool should_give_up(const struct run *run, int calls) {
     if (run->give_up_beyond == 0 || calls < steps_before_giving_up) return false;
-    return run_seconds_left(run->pace, session_spec_of(run->session)->kv_cache, run->prompt_len, run->gen_len,
-                            0) > run->give_up_beyond;
+    return run_seconds_least(run->pace, session_spec_of(run->session)->kv_cache, run->prompt_len,
+                             run->gen_len) > run->give_up_beyond;
 }
 
 static enum status decode_to_end(struct run *run, double start, struct error *error) {
@@ -68,7 +82,7 @@ static enum status decode_to_end(struct run *run, double start, struct error *er
         double now = clock_seconds();
         if (run->step_ms) TRY(session_step_times(run->session, run->step_ms + run->done - 1, error));
         double work = work_between(spec->kv_cache, run->prompt_len, run->done, run->done + steps);
-        quicken(&run->pace->unit, (now - before) / work);
+        learn_pace(run->pace, (now - before) / work);
         run->done += steps;
         run->decode_seconds = now - start;
         before = now;

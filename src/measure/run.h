@@ -4,11 +4,12 @@
 
 #include "engine/backend.h"
 
-// How fast a session goes, learnt from its runs: the quickest seen so far, in seconds; 0: not known yet.
-// A step costs one unit with the KV cache, and as many as the tokens it recomputes per row without.
+// How fast a session goes, learnt from its runs, in seconds; 0: not known yet. A step costs one unit with the
+// KV cache, and as many as the tokens it recomputes per row without.
 struct pace {
-    double prefill;
-    double unit;
+    double prefill;  // the quickest seen
+    double quickest; // seconds per unit: first calls, which may prepare much, do not count against it
+    double recent;   // smoothed over the last calls
 };
 
 struct run {
@@ -35,7 +36,9 @@ struct run {
 // be closed. Decode is one call when that is quick, else calls of about 0.3 s, so that a stop is heeded soon.
 CHECKED enum status run_generate(struct run *run, struct error *error);
 
-// Estimated seconds from `done` tokens per row to gen_len; < 0: not known yet.
+// Estimated seconds from `done` tokens per row to gen_len at the recent pace; < 0: not known yet.
 double run_seconds_left(const struct pace *pace, bool kv_cache, int prompt_len, int gen_len, int done);
+// A whole run at the quickest pace, so that one is called long only when it is.
+double run_seconds_least(const struct pace *pace, bool kv_cache, int prompt_len, int gen_len);
 
 #endif
