@@ -46,8 +46,9 @@ void help_command(FILE *stream, enum command command) {
         return;
     }
     const struct command_info *info = &command_table[command];
-    fprintf(stream, "usage: gpt2infer %s [--option value]...\n\n%s\n\n%s options:\n", info->name,
-            info->description, info->name);
+    fprintf(stream, "usage: gpt2infer %s%s%s [--option value]...\n\n%s\n\n%s options:\n", info->name,
+            info->arguments ? " " : "", info->arguments ? info->arguments : "", info->description,
+            info->name);
     print_options(stream, command, false);
     fprintf(stream, "\noptions of every command:\n");
     print_options(stream, command, true);

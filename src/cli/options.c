@@ -146,6 +146,26 @@ static const struct option *find_option(const char *name, size_t length, enum co
 
 // ---- arguments
 
+static enum status read_positional(const char *argument, struct options *options, struct error *error) {
+    const struct command_info *command = &command_table[options->command];
+    if (command->argument_count == 0)
+        return error_set(error, STATUS_USAGE, "%s takes no argument \"%s\": options begin with --",
+                         command->name, argument);
+    if (arrlen(options->arguments) == command->argument_count)
+        return error_set(error, STATUS_USAGE, "%s takes only %s, found \"%s\" after that", command->name,
+                         command->arguments, argument);
+    arrput(options->arguments, argument);
+    return STATUS_OK;
+}
+
+static enum status check_positionals(const struct options *options, struct error *error) {
+    const struct command_info *command = &command_table[options->command];
+    int found = (int)arrlen(options->arguments);
+    if (found == command->argument_count || options->help || options->version) return STATUS_OK;
+    return error_set(error, STATUS_USAGE, "%s needs %s, found %d of %d: see gpt2infer %s --help",
+                     command->name, command->arguments, found, command->argument_count, command->name);
+}
+
 // Reads argv[*index], and its value when that is the next argument.
 static enum status read_argument(int argc, char **argv, int *index, struct options *options,
                                  struct error *error) {
@@ -155,8 +175,7 @@ static enum status read_argument(int argc, char **argv, int *index, struct optio
         if (argument[0] == '-' && argument[1] != '\0')
             return error_set(error, STATUS_USAGE, "unknown option %s: options have long names, see --help",
                              argument);
-        return error_set(error, STATUS_USAGE, "%s takes no argument \"%s\": options begin with --",
-                         command_name(options->command), argument);
+        return read_positional(argument, options, error);
     }
     const char *name = argument + 2;
     size_t length = strcspn(name, "=");
@@ -218,7 +237,7 @@ static enum status read_arguments(int argc, char **argv, struct options *options
             TRY(read_value(option, option->initial, options, error));
     }
     for (; next < argc; next++) TRY(read_argument(argc, argv, &next, options, error));
-    return STATUS_OK;
+    return check_positionals(options, error);
 }
 
 enum status options_parse(int argc, char **argv, struct options *options, struct error *error) {
@@ -232,4 +251,5 @@ void options_free(struct options *options) {
     arrfree(options->batches);
     arrfree(options->inputs);
     arrfree(options->stops);
+    arrfree(options->arguments);
 }

@@ -41,6 +41,7 @@ struct input {
 struct options {
     enum command command;
     bool help, version, quiet;
+    const char **arguments; // what is not an option, as many as the command takes (stb_ds array)
 
     const char *model; // NULL: not given
     const char *device;
@@ -119,6 +120,8 @@ struct command_info {
     const char *name;
     const char *summary;
     const char *description; // what --help says before the options
+    const char *arguments;   // how help names those that are not options; NULL: none
+    int argument_count;      // exactly so many
 };
 extern const struct command_info command_table[COMMANDS];
 
