@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "measure/bench.h"
+#include "measure/prompts.h"
 #include "tests/support/assert_close.h"
 #include "tests/support/fake_backend.h"
 
@@ -317,6 +318,30 @@ static void test_a_stop_flag_set_before_skips_all(void **state) {
     assert_int_equal(fake.prefills, 0);
 }
 
+static void test_prompts_differ_by_row_and_stay_with_the_seed(void **state) {
+    struct fixture *fixture = *state;
+    enum { rows = 40, length = 25, vocab = 97 };
+    struct prompt_batch many, few, other;
+    assert_int_equal(prompts_draw(rows, length, vocab, 42, &many, &fixture->error), STATUS_OK);
+    assert_int_equal(prompts_draw(3, length, vocab, 42, &few, &fixture->error), STATUS_OK);
+    assert_int_equal(prompts_draw(3, length, vocab, 43, &other, &fixture->error), STATUS_OK);
+    int seen[vocab] = {0};
+    for (int i = 0; i < rows * length; i++) {
+        assert_true(many.tokens[i] >= 0 && many.tokens[i] < vocab);
+        seen[many.tokens[i]]++;
+    }
+    for (int v = 0; v < vocab; v++) assert_true(seen[v] > 0); // 1000 draws leave none of 97 out
+    for (int a = 0; a < rows; a++)
+        for (int b = 0; b < a; b++)
+            assert_memory_not_equal(many.tokens + a * length, many.tokens + b * length,
+                                    length * sizeof *many.tokens);
+    assert_memory_equal(many.tokens, few.tokens, 3 * length * sizeof *few.tokens);
+    assert_memory_not_equal(few.tokens, other.tokens, 3 * length * sizeof *few.tokens);
+    prompts_free(&many);
+    prompts_free(&few);
+    prompts_free(&other);
+}
+
 static void test_unusable_options_are_refused(void **state) {
     struct fixture *fixture = *state;
     static const int zero[] = {0};
@@ -392,6 +417,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_interruption_of_the_first_run_tells_of_its_part, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_a_stop_flag_set_before_skips_all, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_prompts_differ_by_row_and_stay_with_the_seed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_unusable_options_are_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_progress_tells_the_time_left, set_up, tear_down),
     };
