@@ -15,6 +15,7 @@
 
 static const double unit = 0x1p-24; // f32 unit roundoff
 static const enum dtype dtypes[] = {DTYPE_F32, DTYPE_BF16};
+static struct team team;
 
 // ---- data
 // --------------------------------------------------------------------------------------------------
@@ -69,7 +70,8 @@ static void check_product(enum dtype dtype, enum matmul_form form, int rows, int
     float *before = random_floats((size_t)rows * (size_t)outputs, 4);
     float *out = random_floats((size_t)rows * (size_t)outputs, 4);
     struct matrix matrix = packed(dtype, inputs, outputs, weights, bias);
-    matmul(&matrix, form, rows, x, out, 2);
+#pragma omp parallel num_threads(2)
+    matmul(&matrix, form, rows, x, out, &team);
     for (int r = 0; r < rows; r++) {
         for (int o = 0; o < outputs; o++) {
             size_t at = (size_t)r * (size_t)outputs + (size_t)o;
@@ -125,10 +127,12 @@ static void test_rows_do_not_depend_on_each_other(void **state) {
           *some = take((size_t)ROWS * OUTPUTS, sizeof(float));
     for (size_t d = 0; d < 2; d++) {
         struct matrix matrix = packed(dtypes[d], INPUTS, OUTPUTS, weights, NULL);
-        matmul(&matrix, MATMUL_GELU, ROWS, x, together, 1);
+#pragma omp parallel num_threads(1)
+        matmul(&matrix, MATMUL_GELU, ROWS, x, together, &team);
         for (int rows = 1; rows < ROWS; rows++) {
             int first = ROWS - rows;
-            matmul(&matrix, MATMUL_GELU, rows, x + first * INPUTS, some, 1 + rows % 3);
+#pragma omp parallel num_threads(1 + rows % 3)
+            matmul(&matrix, MATMUL_GELU, rows, x + first * INPUTS, some, &team);
             assert_memory_equal(some, together + first * OUTPUTS, (size_t)rows * OUTPUTS * sizeof(float));
         }
         matrix_free(&matrix);
@@ -189,7 +193,7 @@ static struct attention_run attention_open(const struct attention_case *c, enum 
                            .head_size = c->head_size,
                            .scale = 1.0f / sqrtf((float)c->head_size),
                            .scratch = take(1, attention_scratch_bytes(attention_capacity(c->tokens), 2)),
-                           .threads = 2};
+                           .team = &team};
     run.qkv = random_floats((size_t)run.total * 3 * channels, 8);
     // Larger queries make some keys matter far more than others.
     for (size_t i = 0; i < (size_t)run.total * 3 * channels; i++) run.qkv[i] *= 3.0f;
@@ -216,8 +220,11 @@ static void attention_feed(struct attention_run *run, int from, int to) {
         sequences[count++].count = last - from;
     }
     if (count > 0) {
-        attention_store(&run->attention, sequences, count, run->qkv);
-        attention_forward(&run->attention, sequences, count, run->qkv, run->out);
+#pragma omp parallel num_threads(2)
+        {
+            attention_store(&run->attention, sequences, count, run->qkv);
+            attention_forward(&run->attention, sequences, count, run->qkv, run->out);
+        }
     }
     free(sequences);
 }
@@ -347,7 +354,8 @@ static void check_layernorm(int channels, double offset) {
     float *x = random_floats(ROWS * C, 9), *weight = random_floats(C, 10), *bias = random_floats(C, 11);
     float *out = take(COUNT * C, sizeof *out);
     for (size_t i = 0; i < ROWS * C; i++) x[i] += (float)offset;
-    layernorm(x, rows, weight, bias, 1e-5f, COUNT, channels, out, 2);
+#pragma omp parallel num_threads(2)
+    layernorm(x, rows, weight, bias, 1e-5f, COUNT, channels, out, &team);
     for (int i = 0; i < COUNT; i++) {
         const float *row = x + (size_t)rows[i] * C;
         double mean = 0, variance = 0, largest = 0;
@@ -428,7 +436,8 @@ static void test_embed(void **state) {
     float x[COUNT * CHANNELS];
     for (size_t d = 0; d < 2; d++) {
         struct matrix wte = packed(dtypes[d], CHANNELS, VOCAB, weights, NULL);
-        embed(&wte, wpe, COUNT, tokens, positions, x, 2);
+#pragma omp parallel num_threads(2)
+        embed(&wte, wpe, COUNT, tokens, positions, x, &team);
         for (int i = 0; i < COUNT * CHANNELS; i++) {
             int c = i % CHANNELS, token = tokens[i / CHANNELS], position = positions[i / CHANNELS];
             double sum =
@@ -452,5 +461,8 @@ int main(void) {
         cmocka_unit_test(test_exp),
         cmocka_unit_test(test_embed),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    team_init(&team);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    team_destroy(&team);
+    return failed;
 }

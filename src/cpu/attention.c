@@ -32,7 +32,8 @@ size_t attention_scratch_bytes(int capacity, int threads) {
 }
 
 static char *head_keys(const struct attention *a, const struct sequence *s, int head) {
-    return (char *)s->cache + (size_t)head * head_bytes(a->dtype, a->head_size, s->capacity);
+    return (char *)s->cache + a->layer_offset +
+           (size_t)head * head_bytes(a->dtype, a->head_size, s->capacity);
 }
 static char *head_values(const struct attention *a, const struct sequence *s, int head) {
     return head_keys(a, s, head) + key_bytes(a->dtype, a->head_size, s->capacity);
@@ -55,7 +56,7 @@ static void store_token(const struct attention *a, const struct sequence *s, int
 void attention_store(const struct attention *a, const struct sequence *sequences, int count,
                      const float *qkv) {
     size_t channels = (size_t)a->heads * (size_t)a->head_size;
-#pragma omp parallel for collapse(2) num_threads(a->threads)
+#pragma omp for collapse(2) nowait
     for (int i = 0; i < count; i++) {
         for (int head = 0; head < a->heads; head++) {
             const struct sequence *s = &sequences[i];
@@ -65,6 +66,7 @@ void attention_store(const struct attention *a, const struct sequence *sequences
                 store_token(a, s, head, s->past + t, key, key + channels);
         }
     }
+    team_barrier(a->team);
 }
 
 // In place: the first `keys` scores become e^(scale (score - highest)), the rest up to `width` 0. Returns
@@ -130,7 +132,7 @@ void attention_forward(const struct attention *a, const struct sequence *sequenc
         capacity = sequences[i].capacity > capacity ? sequences[i].capacity : capacity;
     }
     // Late tiles see the most keys: handed out first, they leave no thread waiting at the end.
-#pragma omp parallel for collapse(3) schedule(dynamic) num_threads(a->threads)
+#pragma omp for collapse(3) schedule(dynamic) nowait
     for (int tile = tiles - 1; tile >= 0; tile--) {
         for (int i = 0; i < count; i++) {
             for (int head = 0; head < a->heads; head++) {
@@ -142,4 +144,5 @@ void attention_forward(const struct attention *a, const struct sequence *sequenc
             }
         }
     }
+    team_barrier(a->team);
 }

@@ -3,6 +3,7 @@
 #define CPU_ATTENTION_H
 
 #include "base/dtype.h"
+#include "cpu/team.h"
 
 #include <stddef.h>
 
@@ -12,7 +13,7 @@ struct sequence {
     int count;    // tokens fed now, >= 1
     int past;     // tokens fed before, whose keys and values are in the cache already
     int capacity; // tokens its cache has room for, a multiple of the panel width
-    void *cache;  // attention_cache_bytes, of this layer
+    void *cache;  // attention_cache_bytes, of the first layer
 };
 
 // The least capacity for `tokens` tokens, and the bytes that one layer of such a sequence takes.
@@ -25,10 +26,13 @@ size_t attention_scratch_bytes(int capacity, int threads);
 struct attention {
     enum dtype dtype; // of the cache
     int heads, head_size;
-    float scale;    // what scores q . k are multiplied with
-    float *scratch; // attention_scratch_bytes for the longest capacity below
-    int threads;
+    float scale;         // what scores q . k are multiplied with
+    size_t layer_offset; // bytes from the first layer's cache to this layer's
+    float *scratch;      // attention_scratch_bytes for the longest capacity below
+    struct team *team;
 };
+
+// Both functions are called by all threads of a region together.
 
 // Rounds the keys and values of qkv (tokens, 3C) to the cache's dtype and writes them behind each sequence's
 // past.

@@ -8,6 +8,7 @@
 #include "cpu/arena.h"
 #include "cpu/attention.h"
 #include "cpu/matmul.h"
+#include "cpu/team.h"
 #include "engine/backend.h"
 
 // ---- weights
@@ -20,6 +21,7 @@ struct cpu_layer {
 
 struct cpu_backend {
     struct backend base; // options.threads is the number really used
+    struct team team;
     struct cpu_layer *layers;
     struct arena arena;    // all weights
     struct matrix wte;     // (V, C)
@@ -37,6 +39,7 @@ void cpu_close(struct backend *backend);
 
 struct cpu_session {
     struct session base;
+    bool stop;          // an interrupt was seen
     struct arena arena; // everything below lives here
 
     // Rows, (B) each. `lengths` counts the newest token, which is not in the cache yet.
@@ -92,11 +95,12 @@ CHECKED enum status cpu_score(struct session *session, const struct score_reques
 // ---- the model
 // ----------------------------------------------------------------------------------------------
 
+// Both are called by all threads of a region together.
+
 // Feeds the chunk's N tokens, in its first `sequences` sequences, through all layers: x (N, C) holds the
-// result. A sequence's cache is that of layer 0 and the next layer's lies layer_bytes behind it. Interrupts
-// between layers.
-CHECKED enum status cpu_forward(struct cpu_session *session, int sequences, size_t layer_bytes,
-                                struct error *error);
+// result. A sequence's cache is that of layer 0 and the next layer's lies layer_bytes behind it. False when
+// it was interrupted between layers.
+CHECKED bool cpu_forward(struct cpu_session *session, int sequences, size_t layer_bytes);
 
 // logits (count, V) of tokens logits_tokens[first .. first + count - 1] of the chunk; count <= logits_rows.
 void cpu_lm_head(struct cpu_session *session, int first, int count);

@@ -85,21 +85,18 @@ static void multiply_block(const struct matrix *matrix, enum matmul_form form, i
 }
 
 void matmul(const struct matrix *matrix, enum matmul_form form, int rows, const float *x, float *out,
-            int threads) {
+            struct team *team) {
     const int block_rows = rows_per_block(matrix, rows);
     const int blocks = (rows + block_rows - 1) / block_rows, panels = panel_count(matrix);
-#pragma omp parallel num_threads(threads)
-    {
-        // Work is (block, panel) pairs in that order, each thread's share contiguous.
-        int64_t team = omp_get_num_threads(), self = omp_get_thread_num(), work = (int64_t)blocks * panels;
-        int64_t begin = work * self / team, end = work * (self + 1) / team;
-        while (begin < end) {
-            int block = (int)(begin / panels), panel = (int)(begin % panels);
-            int last = end - begin < panels - panel ? panel + (int)(end - begin) : panels;
-            int row = (int)((int64_t)rows * block / blocks),
-                next = (int)((int64_t)rows * (block + 1) / blocks);
-            multiply_block(matrix, form, row, next - row, panel, last, x, out);
-            begin += last - panel;
-        }
+    // Work is (block, panel) pairs in that order, each thread's share contiguous.
+    const int64_t threads = omp_get_num_threads(), self = omp_get_thread_num();
+    const int64_t work = (int64_t)blocks * panels, end = work * (self + 1) / threads;
+    for (int64_t begin = work * self / threads; begin < end;) {
+        int block = (int)(begin / panels), panel = (int)(begin % panels);
+        int last = end - begin < panels - panel ? panel + (int)(end - begin) : panels;
+        int row = (int)((int64_t)rows * block / blocks), next = (int)((int64_t)rows * (block + 1) / blocks);
+        multiply_block(matrix, form, row, next - row, panel, last, x, out);
+        begin += last - panel;
     }
+    team_barrier(team);
 }

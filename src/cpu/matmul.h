@@ -3,6 +3,7 @@
 #define CPU_MATMUL_H
 
 #include "base/dtype.h"
+#include "cpu/team.h"
 
 #include <stddef.h>
 
@@ -29,8 +30,8 @@ enum matmul_form {
 };
 
 // x (rows, inputs), out (rows, outputs), both dense; they do not overlap. A row's result does not depend on
-// the other rows, their number, or the number of threads.
+// the other rows, their number, or the number of threads. Called by all threads of a region together.
 void matmul(const struct matrix *matrix, enum matmul_form form, int rows, const float *x, float *out,
-            int threads);
+            struct team *team);
 
 #endif

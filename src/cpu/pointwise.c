@@ -6,15 +6,16 @@
 #include <stddef.h>
 
 void embed(const struct matrix *wte, const float *wpe, int count, const int32_t *tokens, const int *positions,
-           float *x, int threads) {
+           float *x, struct team *team) {
     size_t channels = (size_t)wte->inputs;
-#pragma omp parallel for num_threads(threads)
+#pragma omp for nowait
     for (int i = 0; i < count; i++) {
         float *row = x + (size_t)i * channels;
         const float *position = wpe + (size_t)positions[i] * channels;
         matrix_read_row(wte, tokens[i], row);
         for (size_t c = 0; c < channels; c++) row[c] += position[c];
     }
+    team_barrier(team);
 }
 
 // Sums of x and then of (x - mean)^2: two passes over a row that is in the first-level cache are as fast as
@@ -40,8 +41,8 @@ static float row_variance(const float *x, float mean, int channels) {
 }
 
 void layernorm(const float *x, const int *rows, const float *weight, const float *bias, float epsilon,
-               int count, int channels, float *out, int threads) {
-#pragma omp parallel for num_threads(threads)
+               int count, int channels, float *out, struct team *team) {
+#pragma omp for nowait
     for (int i = 0; i < count; i++) {
         const float *from = x + (size_t)(rows ? rows[i] : i) * (size_t)channels;
         float *to = out + (size_t)i * (size_t)channels;
@@ -49,6 +50,7 @@ void layernorm(const float *x, const int *rows, const float *weight, const float
         float scale = 1.0f / sqrtf(row_variance(from, mean, channels) + epsilon);
         for (int c = 0; c < channels; c++) to[c] = (from[c] - mean) * scale * weight[c] + bias[c];
     }
+    team_barrier(team);
 }
 
 // With u = sqrt(2 / pi) (x + 0.044715 x^3), 0.5 (1 + tanh u) = 1 / (1 + e^-2u): no cancellation for negative

@@ -102,6 +102,7 @@ static enum status probe_read(const struct cpu_backend *b, const struct probe *p
 struct product_probe {
     struct matrix matrix; // panels of copy 0
     size_t panel_bytes;
+    struct team *team;
     int copies, rows, threads;
     float *x, *weights, *out; // (rows, inputs); (outputs, inputs) for the vendor's; (rows, outputs)
 };
@@ -110,7 +111,8 @@ static void execute_matmul(void *context, int index) {
     struct product_probe *p = context;
     struct matrix matrix = p->matrix;
     matrix.panels = (char *)matrix.panels + p->panel_bytes * (size_t)(index % p->copies);
-    matmul(&matrix, MATMUL_PLAIN, p->rows, p->x, p->out, p->threads);
+#pragma omp parallel num_threads(p->threads)
+    matmul(&matrix, MATMUL_PLAIN, p->rows, p->x, p->out, p->team);
 }
 
 // One slice of the outputs per thread, each a product of its own: the library's threads stay out of the way
@@ -138,11 +140,12 @@ static void layout_product(struct product_probe *p, struct arena *arena, bool ve
     p->matrix.bias = arena_take(arena, 1, matrix_bias_bytes((int)n));
 }
 
-static enum status probe_product(const struct cpu_backend *b, const struct probe *probe, bool vendor,
+static enum status probe_product(struct cpu_backend *b, const struct probe *probe, bool vendor,
                                  double *seconds, struct error *error) {
     struct product_probe p = {
         .matrix = {.dtype = b->base.options.dtype, .inputs = probe->k, .outputs = probe->n},
         .panel_bytes = matrix_panel_bytes(b->base.options.dtype, probe->k, probe->n),
+        .team = &b->team,
         .rows = probe->m,
         .threads = b->base.options.threads,
     };
@@ -164,16 +167,14 @@ static enum status probe_product(const struct cpu_backend *b, const struct probe
 
 static void execute_nothing(void *context, int index) {
     (void)index;
-    const int *threads = context;
-#pragma omp parallel num_threads(*threads)
-    {
-#pragma omp barrier
-    }
+    struct cpu_backend *b = context;
+#pragma omp parallel num_threads(b->base.options.threads)
+    team_barrier(&b->team);
 }
 
 enum status cpu_probe(struct backend *backend, const struct probe *probe, double *seconds,
                       struct error *error) {
-    const struct cpu_backend *b = (const struct cpu_backend *)backend;
+    struct cpu_backend *b = (struct cpu_backend *)backend;
     const bool product = probe->kind == PROBE_MATMUL || probe->kind == PROBE_PEAK_MATMUL;
     if (probe->kind == PROBE_READ && probe->bytes < 1)
         return error_set(error, STATUS_USAGE, "a read probe of %lld bytes", (long long)probe->bytes);
@@ -190,7 +191,6 @@ enum status cpu_probe(struct backend *backend, const struct probe *probe, double
     case PROBE_LAUNCH:
         break;
     }
-    int threads = b->base.options.threads;
-    *seconds = median_seconds(execute_nothing, &threads);
+    *seconds = median_seconds(execute_nothing, b);
     return STATUS_OK;
 }

@@ -75,31 +75,37 @@ static void draw(struct cpu_session *s, int row, const float *logits) {
     if (s->kept_logits) memcpy(s->kept_logits + (size_t)row * V, logits, V * sizeof *logits);
 }
 
-// Applies the LM head to the chunk, to the last or to all positions, and draws from the last ones.
-static void chunk_draw(struct cpu_session *s, const struct chunk *chunk) {
-    const bool all = s->base.spec.logits == LOGITS_ALL;
-    const int total = all ? chunk->tokens : chunk->sequences, threads = s->base.backend->options.threads;
+// Where in the chunk the last token of its i-th sequence is.
+static int last_token(const struct cpu_session *s, int i) {
+    return s->sequences[i].first + s->sequences[i].count - 1;
+}
+
+// Applies the LM head to `total` tokens of the chunk, the last or all, and draws from the last ones. Called
+// by all threads together.
+static void chunk_draw(struct cpu_session *s, const struct chunk *chunk, int total, bool all) {
     const size_t V = (size_t)s->base.backend->config.vocab;
-    for (int i = 0; i < total; i++)
-        s->logits_tokens[i] = all ? i : s->sequences[i].first + s->sequences[i].count - 1;
     for (int first = 0; first < total; first += s->logits_rows) {
         int count = total - first < s->logits_rows ? total - first : s->logits_rows;
         cpu_lm_head(s, first, count);
-#pragma omp parallel for schedule(dynamic) num_threads(threads)
+#pragma omp for schedule(dynamic) nowait
         for (int i = 0; i < chunk->sequences; i++) {
-            int place = (all ? s->sequences[i].first + s->sequences[i].count - 1 : i) - first;
+            int place = (all ? last_token(s, i) : i) - first;
             if (place >= 0 && place < count) draw(s, s->sequence_rows[i], s->logits + (size_t)place * V);
         }
+        team_barrier(&((struct cpu_backend *)s->base.backend)->team);
     }
 }
 
 static enum status chunk_run(struct cpu_session *s, struct chunk *chunk, struct error *error) {
     if (chunk->sequences == 0) return STATUS_OK;
-    size_t layer_bytes = s->cache ? (size_t)s->base.spec.rows * s->row_cache_bytes : 0;
-    TRY(cpu_forward(s, chunk->sequences, layer_bytes, error));
-    chunk_draw(s, chunk);
+    const size_t layer_bytes = s->cache ? (size_t)s->base.spec.rows * s->row_cache_bytes : 0;
+    const bool all = s->base.spec.logits == LOGITS_ALL;
+    const int total = all ? chunk->tokens : chunk->sequences;
+    for (int i = 0; i < total; i++) s->logits_tokens[i] = all ? i : last_token(s, i);
+#pragma omp parallel num_threads(s->base.backend->options.threads)
+    if (cpu_forward(s, chunk->sequences, layer_bytes)) chunk_draw(s, chunk, total, all);
     *chunk = (struct chunk){0};
-    return STATUS_OK;
+    return s->stop ? error_set(error, STATUS_INTERRUPTED, "interrupted") : STATUS_OK;
 }
 
 // ---- operations
@@ -205,21 +211,28 @@ static void score_position(const struct score_request *request, int position, co
         memcpy(request->last_logits, logits, (size_t)vocab * sizeof *logits);
 }
 
+// Called by all threads together.
+static void score_positions(struct cpu_session *s, const struct score_request *request) {
+    struct cpu_backend *b = (struct cpu_backend *)s->base.backend;
+    const int vocab = b->base.config.vocab;
+    for (int first = request->nll || request->argmax ? 0 : request->count - 1; first < request->count;
+         first += s->logits_rows) {
+        int count = request->count - first < s->logits_rows ? request->count - first : s->logits_rows;
+        cpu_lm_head(s, first, count);
+#pragma omp for nowait
+        for (int i = 0; i < count; i++)
+            score_position(request, first + i, s->logits + (size_t)i * (size_t)vocab, vocab);
+        team_barrier(&b->team);
+    }
+}
+
 enum status cpu_score(struct session *session, const struct score_request *request, struct error *error) {
     struct cpu_session *s = cpu_of(session);
-    const int vocab = session->backend->config.vocab, threads = session->backend->options.threads;
     struct chunk chunk = {0};
     chunk_add(s, &chunk, request->tokens, 0, request->count, s->scratch_cache,
               attention_capacity(request->count));
-    TRY(cpu_forward(s, chunk.sequences, 0, error));
     for (int i = 0; i < request->count; i++) s->logits_tokens[i] = i;
-    int first = request->nll || request->argmax ? 0 : request->count - 1;
-    for (; first < request->count; first += s->logits_rows) {
-        int count = request->count - first < s->logits_rows ? request->count - first : s->logits_rows;
-        cpu_lm_head(s, first, count);
-#pragma omp parallel for num_threads(threads)
-        for (int i = 0; i < count; i++)
-            score_position(request, first + i, s->logits + (size_t)i * (size_t)vocab, vocab);
-    }
-    return STATUS_OK;
+#pragma omp parallel num_threads(session->backend->options.threads)
+    if (cpu_forward(s, chunk.sequences, 0)) score_positions(s, request);
+    return s->stop ? error_set(error, STATUS_INTERRUPTED, "interrupted") : STATUS_OK;
 }

@@ -112,6 +112,7 @@ enum status cpu_open(const struct backend *base, const struct model *model, stru
     struct cpu_backend *b = calloc(1, sizeof *b);
     if (!b) return error_set(error, STATUS_OUT_OF_MEMORY, "out of memory: no room for a backend");
     b->base = *base;
+    team_init(&b->team);
     if (b->base.options.threads == 0) b->base.options.threads = host_threads();
     float *staging;
     enum status status = reserve(b, &staging, error);
@@ -128,6 +129,7 @@ enum status cpu_open(const struct backend *base, const struct model *model, stru
 void cpu_close(struct backend *backend) {
     struct cpu_backend *b = (struct cpu_backend *)backend;
     arena_free(&b->arena);
+    team_destroy(&b->team);
     free(b->layers);
     free(b);
 }
