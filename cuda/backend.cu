@@ -56,6 +56,7 @@ static enum status cuda_describe(int index, struct device_info *info, struct err
     CUDA_TRY(cudaDriverGetVersion(&driver));
     CUDA_TRY(cudaRuntimeGetVersion(&runtime));
     CUDA_TRY(cudaMemGetInfo(&available, &total));
+    CUDA_TRY(cudaDeviceGetPCIBusId(info->pci_bus_id, sizeof info->pci_bus_id, index));
     const int capability = 10 * properties.major + properties.minor;
     snprintf(info->backend, sizeof info->backend, "cuda");
     snprintf(info->name, sizeof info->name, "%.127s", properties.name);

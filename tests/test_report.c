@@ -13,6 +13,7 @@
 #include "tests/support/scratch_dir.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stb/stb_ds.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,6 +69,7 @@ static int set_up(void **state) {
                                                     .eos_token = 50256}};
     record.workload = (struct record_workload){
         .prompt_len = 50, .gen_len = 200, .dtype = DTYPE_BF16, .logits = LOGITS_ALL, .seed = 42, .warmup = 1};
+    record.pricing = (struct pricing){.device_hour_usd = 4.32, .requests_per_day = 864000};
     struct bench_row cached = measured_row(93, true, 120000), uncached = measured_row(93, false, 4000);
     cached.speedup = 30;
     cached.agreement = (struct arm_agreement){.verdict = AGREEMENT_NEAR_TIE,
@@ -78,6 +80,15 @@ static int set_up(void **state) {
                                               .rounding_allows = 0.05};
     uncached.agreement = cached.agreement;
     strcpy(uncached.note, "a note, with a comma");
+    uncached.sensors = (struct row_sensors){.readings = 4,
+                                            .sm_mhz = 1980,
+                                            .memory_mhz = 3201,
+                                            .power_w = 412.5,
+                                            .temperature_c = (double)NAN,
+                                            .resident_percent = 97,
+                                            .clock_limits = "hardware thermal, power cap",
+                                            .throttled = true,
+                                            .other_processes = 2};
     struct bench_row unfit = {.batch = 100000, .kv_cache = true, .status = ROW_OUT_OF_MEMORY};
     strcpy(unfit.reason, "does not \"fit\"\n  second line");
     arrput(record.rows, cached);
@@ -144,6 +155,37 @@ static void test_json_has_the_documented_fields(void **state) {
     free(text);
 }
 
+static void test_json_tells_cost_and_sensors(void **state) {
+    char *text = report(*state, REPORT_JSON);
+    json_t *json = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+    assert_non_null(json);
+    json_t *rows = json_object_get(json, "rows"), *temperature;
+    // 120000 tok/s at 4.32 USD an hour: 1e6 tokens in 25/3 s at 0.0012 USD a second. 864000 requests of 200
+    // tokens: 1440 s of the device. 10 requests a second, in the device for 93 x 200 / 120000 s.
+    double usd_per_million, hours, usd, in_flight, power;
+    int others, throttled;
+    assert_int_equal(json_unpack(json_array_get(rows, 0), "{s:{s:F, s:F, s:F, s:F}}", "cost",
+                                 "usd_per_million_tokens", &usd_per_million, "device_hours_per_day", &hours,
+                                 "usd_per_day", &usd, "concurrent_requests", &in_flight),
+                     0);
+    assert_close(usd_per_million, 0.01, 1e-9);
+    assert_close(hours, 0.4, 1e-9);
+    assert_close(usd, 1.728, 1e-9);
+    assert_close(in_flight, 1.55, 1e-9);
+    assert_true(json_is_null(
+        json_object_get(json_object_get(json_array_get(rows, 2), "cost"), "device_hours_per_day")));
+    assert_int_equal(json_unpack(json_array_get(rows, 1), "{s:{s:F, s:o, s:i, s:b}}", "sensors", "power_w",
+                                 &power, "temperature_c", &temperature, "other_processes", &others,
+                                 "throttled", &throttled),
+                     0);
+    assert_close(power, 412.5, 1e-9);
+    assert_true(json_is_null(temperature));
+    assert_int_equal(others, 2);
+    assert_true(throttled);
+    json_decref(json);
+    free(text);
+}
+
 // Reads `text` as a record file.
 static enum status read_text(const char *text, struct bench_record *record, struct error *error) {
     struct scratch_dir directory;
@@ -202,6 +244,9 @@ static void test_other_json_is_refused_by_name(void **state) {
         {"\"samples\": [", "\"samples\": [\"x\",", "samples"},
         {"\"token_hash\": \"00ff", "\"token_hash\": \"00ff00ff00ff00ff00ff", "rows[0]"},
         {"\"prefill_ms\"", "\"prefill\"", "prefill_ms"},
+        {"\"gpu_hour_usd\": 4", "\"gpu_hour_usd\": -4", "pricing.gpu_hour_usd"},
+        {"\"power_w\": 4", "\"power_w\": -4", "rows[1].sensors.power_w"},
+        {"\"other_processes\": 2", "\"other_processes\": -2", "rows[1].sensors.other_processes"},
         {"\"rows\": [", "\"rows\": {}, \"x\": [", "rows"},
         {"\"read_bytes_per_s\": 4", "\"read_bytes_per_s\": -4", "ceilings"},
         {"\"engine\": {", "\"engine\": {\"version\": \"2\",", "duplicate"},
@@ -287,7 +332,11 @@ static void test_table_tells_the_rows_and_their_remarks(void **state) {
     assert_non_null(strstr(text, "30.00×"));
     assert_non_null(strstr(text, "00ff00ff00ff00ff"));
     assert_non_null(strstr(text, "[1] the arms part in 2 of 93 rows"));
-    assert_non_null(strstr(text, "[2] a note, with a comma"));
+    assert_non_null(strstr(text, "[2] a note, with a comma; the device was throttled (hardware thermal, "
+                                 "power cap); the device was shared with 2 other compute processes"));
+    assert_non_null(strstr(text, "Cost at 4.32 USD per device hour, for 864000 requests of 50 + 200 tokens"));
+    assert_non_null(strstr(text, "usd/1M tok"));
+    assert_non_null(strstr(text, "1980        3201  412"));
     assert_non_null(strstr(text, "[3] oom: does not \"fit\""));
     for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
         int width = 0;
@@ -325,6 +374,7 @@ static void test_an_empty_record_is_reported(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_json_has_the_documented_fields, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_json_tells_cost_and_sensors, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_json_is_read_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_other_json_is_refused_by_name, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_every_jsonl_line_stands_alone, set_up, tear_down),

@@ -95,6 +95,8 @@ static enum status measure_and_report(const struct options *options, struct setu
     struct bench_record record = {0};
     describe_engine(&record.engine);
     record_describe_model(&record.model, setup->model);
+    record.pricing = (struct pricing){.device_hour_usd = options->gpu_hour_usd,
+                                      .requests_per_day = options->requests_per_day};
     enum status status = measure(options, setup->backend, interrupt, &record, error);
     if (status != STATUS_USAGE && status != STATUS_INTERRUPTED)
         add_ceilings(options, setup->backend, &record);

@@ -88,6 +88,12 @@ const struct option option_table[] = {
      .choices = logits_modes},
     {"refresh", OPTION_FLAG, BENCH, FIELD(refresh),
      .help = "measure the device's ceilings again instead of taking\nthose found before"},
+    {"gpu-hour-usd", OPTION_REAL, BENCH, FIELD(gpu_hour_usd), "USD",
+     .help = "what an hour of the device costs: adds the price of a\nmillion generated tokens",
+     .minimum = 1e-6, .maximum = 1e6},
+    {"requests-per-day", OPTION_REAL, BENCH, FIELD(requests_per_day), "N",
+     .help = "adds the device hours, requests in flight and cost of N\nrequests of this workload",
+     .minimum = 1, .maximum = 1e12},
     {"help-metrics", OPTION_FLAG, BENCH, FIELD(help_metrics), .help = "print the formula of every figure"},
 
     // generate

@@ -54,23 +54,25 @@ struct options {
     int threads;             // 0: all
     uint64_t seed;
 
-    int *batches;         // bench: batch sizes (stb_ds array)
-    int batch;            // generate, info: rows; 0: not given
-    int prompt_len;       //
-    int gen_len;          //
-    int reps;             // 0: automatic
-    double noise_percent; //
-    double max_time;      // seconds; 0: not given
-    int warmup;           //
-    bool help_metrics;    //
-    bool refresh;         //
-    struct input *inputs; // generate, score, tokenize (stb_ds array)
-    const char **stops;   // (stb_ds array)
-    int max_new_tokens;   // 0: not given
-    bool ignore_eos;      //
-    bool last_logits;     //
-    bool decode;          //
-    bool measure;         //
+    int *batches;            // bench: batch sizes (stb_ds array)
+    int batch;               // generate, info: rows; 0: not given
+    int prompt_len;          //
+    int gen_len;             //
+    int reps;                // 0: automatic
+    double noise_percent;    //
+    double max_time;         // seconds; 0: not given
+    double gpu_hour_usd;     // 0: not given
+    double requests_per_day; // 0: not given
+    int warmup;              //
+    bool help_metrics;       //
+    bool refresh;            //
+    struct input *inputs;    // generate, score, tokenize (stb_ds array)
+    const char **stops;      // (stb_ds array)
+    int max_new_tokens;      // 0: not given
+    bool ignore_eos;         //
+    bool last_logits;        //
+    bool decode;             //
+    bool measure;            //
     double temperature, top_p, min_p;
     int top_k;
 };

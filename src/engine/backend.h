@@ -34,6 +34,7 @@ struct device_info {
     char backend[8];          // "cpu", "cuda"
     char name[128];           // "NVIDIA H200"
     char detail[128];         // "sm_90, driver 13.0, runtime 13.0"; "AVX-512, 2 threads"
+    char pci_bus_id[32];      // "0000:1b:00.0", by which management tools know a GPU; empty: none
     int index;                // of its kind
     int compute_units;        // multiprocessors, or threads
     int64_t memory_bytes;     //

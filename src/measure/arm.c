@@ -197,7 +197,10 @@ static enum status repeat(struct arm *arm, const struct arm_setting *setting, st
     TRY(take_token_memory(arm, setting->options, error));
     TRY(arm_open(arm, setting, error));
     if (!arm->warm) TRY(warm_up(arm, setting, error));
-    TRY(run_arm(arm, setting, BENCH_MEASURING, &run, error));
+    telemetry_start(setting->telemetry);
+    enum status status = run_arm(arm, setting, BENCH_MEASURING, &run, error);
+    telemetry_stop(setting->telemetry, &arm->readings);
+    if (status != STATUS_OK) return status;
     keep_repetition(arm, setting->options, &run);
     return STATUS_OK;
 }
@@ -272,6 +275,7 @@ void arm_finish(struct arm *arm, const struct bench_options *options) {
     arm_close(arm);
     if (arm_reps_done(arm) == 0) return;
     fill_figures(arm, options);
+    arm->row->sensors = telemetry_summarize(arm->readings, (int)arrlen(arm->readings));
     if (arm->row->status != ROW_SKIPPED) return;
     if (arm_reps_done(arm) == arm->reps_wanted) {
         say_reason(arm->row, ROW_OK, "");
@@ -288,6 +292,7 @@ void arm_free(struct arm *arm) {
     free(arm->reference);
     free(arm->tokens);
     free(arm->step_ms);
+    arrfree(arm->readings);
     arrfree(arm->prefills);
     arrfree(arm->decodes);
 }

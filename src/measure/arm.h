@@ -13,6 +13,7 @@ struct arm_setting {
     struct backend *backend;
     const struct bench_options *options;
     const struct prompt_batch *prompts;
+    struct telemetry *telemetry; // may be NULL
     void (*progress)(void *context, enum bench_phase phase, const struct arm *arm, int done);
     void *progress_context;
 };
@@ -24,11 +25,12 @@ struct arm {
     bool warm;       // the open session has run before
     bool ended;      // failed, did not fit or was interrupted: the row says why, the session is closed
     struct pace pace;
-    int32_t *reference; // (gen_len, B) tokens of the first repetition
-    int32_t *tokens;    // (gen_len, B) of the one running
-    double *prefills;   // seconds of each repetition, stb_ds array
-    double *decodes;    // likewise
-    float *step_ms;     // (gen_len - 1) of the second pass; NULL before
+    int32_t *reference;              // (gen_len, B) tokens of the first repetition
+    int32_t *tokens;                 // (gen_len, B) of the one running
+    double *prefills;                // seconds of each repetition, stb_ds array
+    double *decodes;                 // likewise
+    struct sensor_reading *readings; // during the repetitions, stb_ds array
+    float *step_ms;                  // (gen_len - 1) of the second pass; NULL before
     int reps_wanted;
 };
 

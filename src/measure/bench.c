@@ -57,7 +57,8 @@ static void add_rows(struct bench_record *record, const struct bench_options *op
 }
 
 static enum status measure_points(struct backend *backend, const struct bench_options *options,
-                                  struct bench_record *record, struct error *error) {
+                                  struct telemetry *telemetry, struct bench_record *record,
+                                  struct error *error) {
     int arms = options->kvcache == BENCH_KVCACHE_BOTH ? 2 : 1;
     double began = clock_seconds();
     for (int i = 0; i < options->batch_count; i++) {
@@ -65,6 +66,7 @@ static enum status measure_points(struct backend *backend, const struct bench_op
         for (int j = i + 1; j < options->batch_count; j++)
             later += (double)options->batches[j] / options->batches[i];
         const struct point point = {.backend = backend,
+                                    .telemetry = telemetry,
                                     .options = options,
                                     .rows = record->rows + (ptrdiff_t)i * arms,
                                     .row_count = arms,
@@ -110,7 +112,10 @@ enum status bench_run(struct backend *backend, const struct bench_options *optio
                                  .noise = options->noise > 0 ? options->noise : STOP_RULE_NOISE,
                                  .max_seconds = options->max_seconds};
     add_rows(record, options);
-    TRY(measure_points(backend, options, record, error));
+    struct telemetry *telemetry = telemetry_open(&record->device);
+    enum status status = measure_points(backend, options, telemetry, record, error);
+    telemetry_close(telemetry);
+    if (status != STATUS_OK) return status;
     if (first_row_is(record, ROW_MISMATCH, error)) return STATUS_MISMATCH;
     if (first_row_is(record, ROW_FAILED, error)) return STATUS_FAILED;
     if (!any_row_has_figures(record) && first_row_is(record, ROW_OUT_OF_MEMORY, error))

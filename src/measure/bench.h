@@ -44,10 +44,10 @@ struct bench_options {
     void *progress_context;
 };
 
-// Fills record->engine, ->device, ->workload and ->rows; model (record_describe_model) and ceilings are the
-// caller's, before or after.
-// A batch that fails is a row with its reason and the next batch is tried, so the record is to be reported
-// whatever the status, unless that is STATUS_USAGE (the options are refused, nothing was done).
+// Fills record->engine, ->device, ->workload and ->rows; model (record_describe_model), ceilings and pricing
+// are the caller's, before or after. A batch that fails is a row with its reason and the next batch is tried,
+// so the record is to be reported whatever the status, unless that is STATUS_USAGE (the options are refused,
+// nothing was done).
 //
 //   STATUS_OK             every row was measured, or some were while others did not fit in memory
 //   STATUS_INTERRUPTED    finished rows are kept, the running one is partial, those not begun are skipped

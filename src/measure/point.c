@@ -158,6 +158,7 @@ enum status point_measure(const struct point *point, struct error *error) {
     work.setting = (struct arm_setting){.backend = point->backend,
                                         .options = point->options,
                                         .prompts = &work.prompts,
+                                        .telemetry = point->telemetry,
                                         .progress = report_progress,
                                         .progress_context = &work};
     for (int i = 0; i < point->row_count; i++) work.arms[i].row = &point->rows[i];

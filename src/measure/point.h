@@ -6,6 +6,7 @@
 
 struct point {
     struct backend *backend;
+    struct telemetry *telemetry; // of its device; may be NULL
     const struct bench_options *options;
     struct bench_row *rows; // (1 or 2) one per arm, batch and kv_cache filled, the status is ROW_SKIPPED
     int row_count;

@@ -6,7 +6,9 @@
 #include "base/status.h"
 #include "engine/backend.h"
 #include "measure/roofline.h"
+#include "measure/serving_cost.h"
 #include "measure/stats.h"
+#include "measure/telemetry.h"
 #include "models/model.h"
 
 #include <stdbool.h>
@@ -92,7 +94,8 @@ struct bench_row {
     double ms_per_step;   // median decode time / (gen_len - 1); 0 when gen_len is 1
     double decode_tok_s;  // batch / ms_per_step; 0 likewise
     struct step_times step;
-    char token_hash[17]; // FNV-1a 64 of the generated tokens, 16 hexadecimal digits; empty: no tokens
+    struct row_sensors sensors; // during the repetitions
+    char token_hash[17];        // FNV-1a 64 of the generated tokens, 16 hexadecimal digits; empty: no tokens
     struct memory_ledger memory;
     double speedup; // median tok/s over the uncached arm's; 0: not known. On cached rows only.
     struct arm_agreement agreement;
@@ -104,6 +107,7 @@ struct bench_record {
     struct ceilings ceilings; // all zero: not measured
     struct record_model model;
     struct record_workload workload;
+    struct pricing pricing;
     struct bench_row *rows; // stb_ds array, in the order measured: by batch, cache on before off
 };
 

@@ -183,6 +183,43 @@ static enum status read_workload(json_t *json, struct bench_record *record, stru
     return STATUS_OK;
 }
 
+// A number from 0, or null for `unknown`.
+static enum status read_optional(json_t *json, const char *name, double unknown, const char *where,
+                                 double *value, struct error *error) {
+    json_t *field = json_object_get(json, name);
+    *value = json_is_null(field) ? unknown : json_number_value(field);
+    if (json_is_null(field) || (json_is_number(field) && *value >= 0)) return STATUS_OK;
+    return error_set(error, STATUS_FAILED, "%s.%s: expected a number from 0, or null", where, name);
+}
+
+static enum status read_pricing(json_t *json, struct pricing *pricing, struct error *error) {
+    TRY(read_optional(json, "gpu_hour_usd", 0, "pricing", &pricing->device_hour_usd, error));
+    return read_optional(json, "requests_per_day", 0, "pricing", &pricing->requests_per_day, error);
+}
+
+static enum status read_sensors(json_t *json, struct row_sensors *sensors, const char *row,
+                                struct error *error) {
+    char where[48];
+    snprintf(where, sizeof where, "%s.sensors", row);
+    const struct int_field ints[] = {{"readings", &sensors->readings, 0},
+                                     {"other_processes", &sensors->other_processes, 0}};
+    const char *clock_limits;
+    int throttled;
+    json_error_t json_error;
+    if (json_unpack_ex(json, &json_error, 0, "{s:s, s:b}", "clock_limits", &clock_limits, "throttled",
+                       &throttled) != 0)
+        return unpack_error(&json_error, where, error);
+    sensors->throttled = throttled;
+    const double unknown = (double)NAN;
+    TRY(READ_INTS(json, ints, where, error));
+    TRY(copy_text(sensors->clock_limits, sizeof sensors->clock_limits, clock_limits, where, error));
+    TRY(read_optional(json, "sm_mhz", unknown, where, &sensors->sm_mhz, error));
+    TRY(read_optional(json, "memory_mhz", unknown, where, &sensors->memory_mhz, error));
+    TRY(read_optional(json, "power_w", unknown, where, &sensors->power_w, error));
+    TRY(read_optional(json, "temperature_c", unknown, where, &sensors->temperature_c, error));
+    return read_optional(json, "resident_percent", unknown, where, &sensors->resident_percent, error);
+}
+
 static enum status read_samples(json_t *json, struct bench_row *row, const char *where, struct error *error) {
     json_t *samples;
     json_error_t json_error;
@@ -267,14 +304,14 @@ static enum status read_names(const char *kvcache, const char *status, struct be
 static enum status read_row(json_t *json, const char *where, struct bench_row *row, struct error *error) {
     const struct int_field ints[] = {{"batch", &row->batch, 1}, {"reps", &row->reps, 0}};
     const char *kvcache, *status, *reason, *note, *token_hash;
-    json_t *tok_s, *step, *speedup, *agreement, *memory;
+    json_t *tok_s, *step, *speedup, *agreement, *memory, *sensors;
     json_error_t json_error;
     if (json_unpack_ex(json, &json_error, 0,
-                       "{s:s, s:s, s:s, s:s, s:o, s:F, s:F, s:F, s:o, s:s, s:o, s:o, s:o}", "kvcache",
+                       "{s:s, s:s, s:s, s:s, s:o, s:F, s:F, s:F, s:o, s:s, s:o, s:o, s:o, s:o}", "kvcache",
                        &kvcache, "status", &status, "reason", &reason, "note", &note, "tok_s", &tok_s,
                        "prefill_ms", &row->prefill_ms, "ms_per_step", &row->ms_per_step, "decode_tok_s",
                        &row->decode_tok_s, "step_ms", &step, "token_hash", &token_hash, "speedup", &speedup,
-                       "agreement", &agreement, "memory", &memory) != 0)
+                       "agreement", &agreement, "memory", &memory, "sensors", &sensors) != 0)
         return unpack_error(&json_error, where, error);
     TRY(READ_INTS(json, ints, where, error));
     if (!(row->prefill_ms >= 0) || !(row->ms_per_step >= 0))
@@ -287,6 +324,7 @@ static enum status read_row(json_t *json, const char *where, struct bench_row *r
     TRY(read_agreement(agreement, &row->agreement, where, error));
     TRY(read_steps(step, &row->step, where, error));
     TRY(read_memory(memory, &row->memory, where, error));
+    TRY(read_sensors(sensors, &row->sensors, where, error));
     return read_samples(tok_s, row, where, error);
 }
 
@@ -308,15 +346,17 @@ static enum status read_document(json_t *json, struct bench_record *record, stru
     if (!schema || strcmp(schema, RECORD_SCHEMA) != 0)
         return error_set(error, STATUS_FAILED, "schema: expected \"%s\", found %s%.40s%s", RECORD_SCHEMA,
                          schema ? "\"" : "", schema ? schema : "none", schema ? "\"" : "");
-    json_t *engine, *device, *model, *workload, *rows;
+    json_t *engine, *device, *model, *workload, *pricing, *rows;
     json_error_t json_error;
-    if (json_unpack_ex(json, &json_error, 0, "{s:o, s:o, s:o, s:o, s:o}", "engine", &engine, "device",
-                       &device, "model", &model, "workload", &workload, "rows", &rows) != 0)
+    if (json_unpack_ex(json, &json_error, 0, "{s:o, s:o, s:o, s:o, s:o, s:o}", "engine", &engine, "device",
+                       &device, "model", &model, "workload", &workload, "pricing", &pricing, "rows",
+                       &rows) != 0)
         return error_set(error, STATUS_FAILED, "%s", json_error.text);
     TRY(read_engine(engine, &record->engine, error));
     TRY(read_device(device, record, error));
     TRY(read_model(model, &record->model, error));
     TRY(read_workload(workload, record, error));
+    TRY(read_pricing(pricing, &record->pricing, error));
     return read_rows(rows, record, error);
 }
 

@@ -120,24 +120,57 @@ static json_t *roofline_json(const struct row_metrics *metrics) {
                      known(metrics->textbook_share, metrics->textbook_share > 0));
 }
 
+static json_t *pricing_json(const struct pricing *pricing) {
+    return json_pack("{s:o, s:o}", "gpu_hour_usd",
+                     known(pricing->device_hour_usd, pricing->device_hour_usd > 0), "requests_per_day",
+                     known(pricing->requests_per_day, pricing->requests_per_day > 0));
+}
+
+// Only where it was asked for and the row has figures.
+static json_t *cost_json(const struct bench_record *record, const struct bench_row *row) {
+    const struct pricing *pricing = &record->pricing;
+    bool priced = pricing->device_hour_usd > 0 && row->tok_s.count > 0;
+    bool loaded = pricing->requests_per_day > 0 && row->tok_s.count > 0;
+    struct serving_cost cost = {0};
+    if (row->tok_s.count > 0)
+        cost = serving_cost(pricing, row->batch, record->workload.gen_len, row->tok_s.median);
+    return json_pack("{s:o, s:o, s:o, s:o}", "usd_per_million_tokens",
+                     known(cost.usd_per_million_tokens, priced), "device_hours_per_day",
+                     known(cost.device_hours_per_day, loaded), "usd_per_day",
+                     known(cost.usd_per_day, priced && loaded), "concurrent_requests",
+                     known(cost.concurrent_requests, loaded));
+}
+
+static json_t *sensors_json(const struct row_sensors *sensors) {
+    bool read = sensors->readings > 0;
+    return json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:s, s:b, s:i}", "readings", sensors->readings, "sm_mhz",
+                     known(sensors->sm_mhz, read), "memory_mhz", known(sensors->memory_mhz, read), "power_w",
+                     known(sensors->power_w, read), "temperature_c", known(sensors->temperature_c, read),
+                     "resident_percent", known(sensors->resident_percent, read), "clock_limits",
+                     sensors->clock_limits, "throttled", sensors->throttled, "other_processes",
+                     sensors->other_processes);
+}
+
 static json_t *row_json(const struct bench_record *record, const struct bench_row *row) {
     const struct row_metrics metrics = row_metrics(record, row);
     return json_pack(
-        "{s:i, s:s, s:s, s:o, s:o, s:i, s:o, s:f, s:f, s:f, s:f, s:o, s:s, s:o, s:o, s:o, s:o}", "batch",
-        row->batch, "kvcache", row->kv_cache ? "on" : "off", "status", row_status_name(row->status), "reason",
-        text_json(row->reason), "note", text_json(row->note), "reps", row->reps, "tok_s",
+        "{s:i, s:s, s:s, s:o, s:o, s:i, s:o, s:f, s:f, s:f, s:f, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o}",
+        "batch", row->batch, "kvcache", row->kv_cache ? "on" : "off", "status", row_status_name(row->status),
+        "reason", text_json(row->reason), "note", text_json(row->note), "reps", row->reps, "tok_s",
         summary_json(&row->tok_s, row->samples), "tok_s_per_row", row->tok_s_per_row, "prefill_ms",
         row->prefill_ms, "ms_per_step", row->ms_per_step, "decode_tok_s", row->decode_tok_s, "step_ms",
         step_json(&row->step), "token_hash", row->token_hash, "speedup",
         known(row->speedup, row->speedup > 0), "agreement", agreement_json(&row->agreement), "memory",
-        memory_json(&row->memory), "roofline", roofline_json(&metrics));
+        memory_json(&row->memory), "roofline", roofline_json(&metrics), "sensors",
+        sensors_json(&row->sensors), "cost", cost_json(record, row));
 }
 
 // What all rows share, as the first fields of a document.
 static json_t *shared_json(const struct bench_record *record) {
-    return json_pack("{s:s, s:o, s:o, s:o, s:o}", "schema", RECORD_SCHEMA, "engine",
+    return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "schema", RECORD_SCHEMA, "engine",
                      engine_json(&record->engine), "device", device_json(record), "model",
-                     model_json(&record->model), "workload", workload_json(&record->workload));
+                     model_json(&record->model), "workload", workload_json(&record->workload), "pricing",
+                     pricing_json(&record->pricing));
 }
 
 // Adds `value` to an object, taking both; NULL when either is NULL.

@@ -2,7 +2,9 @@
 
 #include "measure/metrics.h"
 #include "measure/report_causes.h"
+#include "measure/report_cost.h"
 #include "measure/report_grid.h"
+#include "measure/report_sensors.h"
 
 #include <inttypes.h>
 #include <stb/stb_ds.h>
@@ -64,7 +66,8 @@ struct columns {
 };
 
 static bool has_remark(const struct bench_row *row) {
-    return row->reason[0] || row->note[0] || row->agreement.verdict == AGREEMENT_NEAR_TIE;
+    return row->reason[0] || row->note[0] || row->agreement.verdict == AGREEMENT_NEAR_TIE ||
+           row->sensors.throttled || row->sensors.other_processes > 0;
 }
 
 static struct columns find_columns(const struct bench_record *record) {
@@ -141,6 +144,15 @@ static void write_footnote(const struct bench_row *row, int footnote, FILE *file
         fprintf(file, "%s%s", between, row->note);
         between = "; ";
     }
+    if (row->sensors.throttled) {
+        fprintf(file, "%sthe device was throttled (%s)", between, row->sensors.clock_limits);
+        between = "; ";
+    }
+    if (row->sensors.other_processes > 0) {
+        fprintf(file, "%sthe device was shared with %d other compute process%s", between,
+                row->sensors.other_processes, row->sensors.other_processes == 1 ? "" : "es");
+        between = "; ";
+    }
     if (row->agreement.verdict == AGREEMENT_NEAR_TIE)
         fprintf(file,
                 "%sthe arms part in %d of %d rows, all at near-ties: logits at most %.2g apart where "
@@ -176,6 +188,8 @@ void report_table_write(const struct bench_record *record, bool markdown, FILE *
     if (columns.speedup && arms_agree_everywhere(record))
         fputs("\nBoth arms generated the same tokens in every row.\n", file);
     report_causes_write(record, markdown, file);
+    report_cost_write(record, markdown, file);
+    report_sensors_write(record, markdown, file);
     if (footnotes > 0) fputc('\n', file);
     footnotes = 0;
     for (ptrdiff_t i = 0; i < arrlen(record->rows); i++) {
