@@ -1,29 +1,9 @@
 #include "measure/report_json.h"
 
 #include "measure/metrics.h"
+#include "measure/report_values.h"
 
-#include <math.h>
 #include <stb/stb_ds.h>
-
-// JSON has no infinity and no NaN.
-static json_t *finite(double value) {
-    return isfinite(value) ? json_real(value) : json_null();
-}
-
-static json_t *known(double value, bool is_known) {
-    return is_known ? finite(value) : json_null();
-}
-
-// JSON text is UTF-8; a path or a message need not be, and then shows its ASCII.
-static json_t *text_json(const char *text) {
-    json_t *string = json_string(text);
-    if (string) return string;
-    char ascii[sizeof((struct error *)0)->message];
-    size_t length = 0;
-    for (; text[length] && length + 1 < sizeof ascii; length++)
-        ascii[length] = (unsigned char)text[length] < 0x80 ? text[length] : '?';
-    return json_stringn(ascii, length);
-}
 
 static json_t *engine_json(const struct record_engine *engine) {
     return json_pack("{s:s, s:s, s:s, s:b, s:s}", "name", "gpt2infer", "version", engine->version, "commit",
@@ -32,15 +12,15 @@ static json_t *engine_json(const struct record_engine *engine) {
 
 static json_t *ceilings_json(const struct ceilings *ceilings) {
     bool measured = ceilings->bandwidth > 0;
-    return json_pack("{s:o, s:o, s:o}", "read_bytes_per_s", known(ceilings->bandwidth, measured),
-                     "matmul_flop_per_s", known(ceilings->matmul_rate, measured), "launch_s",
-                     known(ceilings->launch, measured));
+    return json_pack("{s:o, s:o, s:o}", "read_bytes_per_s", report_known(ceilings->bandwidth, measured),
+                     "matmul_flop_per_s", report_known(ceilings->matmul_rate, measured), "launch_s",
+                     report_known(ceilings->launch, measured));
 }
 
 static json_t *device_json(const struct bench_record *record) {
     const struct device_info *device = &record->device;
     return json_pack("{s:s, s:i, s:o, s:o, s:i, s:I, s:I, s:I, s:o}", "backend", device->backend, "index",
-                     device->index, "name", text_json(device->name), "detail", text_json(device->detail),
+                     device->index, "name", report_text(device->name), "detail", report_text(device->detail),
                      "compute_units", device->compute_units, "memory_bytes", (json_int_t)device->memory_bytes,
                      "memory_free", (json_int_t)device->memory_free, "cache_bytes",
                      (json_int_t)device->cache_bytes, "ceilings", ceilings_json(&record->ceilings));
@@ -56,7 +36,7 @@ static json_t *config_json(const struct gpt2_config *config) {
 }
 
 static json_t *model_json(const struct record_model *model) {
-    return json_pack("{s:o, s:s, s:s, s:I, s:o}", "name", text_json(model->name), "format", model->format,
+    return json_pack("{s:o, s:s, s:s, s:I, s:o}", "name", report_text(model->name), "format", model->format,
                      "stored_dtype", dtype_name(model->stored_dtype), "parameters",
                      (json_int_t)model->parameters, "config", config_json(&model->config));
 }
@@ -64,7 +44,7 @@ static json_t *model_json(const struct record_model *model) {
 static json_t *token_steps_json(const struct record_workload *workload) {
     struct token_steps steps = roofline_token_steps(workload->prompt_len, workload->gen_len);
     return json_pack("{s:f, s:f, s:o}", "uncached", steps.uncached, "cached", steps.cached, "ratio",
-                     finite(steps.ratio));
+                     report_finite(steps.ratio));
 }
 
 static json_t *workload_json(const struct record_workload *workload) {
@@ -78,7 +58,7 @@ static json_t *workload_json(const struct record_workload *workload) {
 
 static json_t *summary_json(const struct summary *summary, const double *samples) {
     json_t *array = json_array();
-    for (int i = 0; i < summary->count; i++) json_array_append_new(array, finite(samples[i]));
+    for (int i = 0; i < summary->count; i++) json_array_append_new(array, report_finite(samples[i]));
     return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:o}", "median", summary->median, "mean",
                      summary->mean, "sd", summary->sd, "cv", summary->cv, "ci95_low", summary->ci95_low,
                      "ci95_high", summary->ci95_high, "min", summary->min, "max", summary->max, "samples",
@@ -95,15 +75,15 @@ static json_t *memory_json(const struct memory_ledger *memory) {
 static json_t *agreement_json(const struct arm_agreement *agreement) {
     return json_pack("{s:s, s:i, s:i, s:i, s:o, s:o}", "verdict", agreement_name(agreement->verdict),
                      "differing_rows", agreement->differing_rows, "row", agreement->row, "position",
-                     agreement->position, "logit_gap", finite(agreement->logit_gap), "rounding_allows",
-                     finite(agreement->rounding_allows));
+                     agreement->position, "logit_gap", report_finite(agreement->logit_gap), "rounding_allows",
+                     report_finite(agreement->rounding_allows));
 }
 
 static json_t *step_json(const struct step_times *step) {
     bool measured = step->count > 0;
-    return json_pack("{s:i, s:o, s:o, s:o, s:o}", "count", step->count, "mean", known(step->mean, measured),
-                     "p50", known(step->p50, measured), "p95", known(step->p95, measured), "p99",
-                     known(step->p99, measured));
+    return json_pack("{s:i, s:o, s:o, s:o, s:o}", "count", step->count, "mean",
+                     report_known(step->mean, measured), "p50", report_known(step->p50, measured), "p95",
+                     report_known(step->p95, measured), "p99", report_known(step->p99, measured));
 }
 
 static json_t *roofline_json(const struct row_metrics *metrics) {
@@ -111,19 +91,19 @@ static json_t *roofline_json(const struct row_metrics *metrics) {
     return json_pack("{s:f, s:f, s:f, s:f, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "prefill_bytes",
                      metrics->prefill.bytes, "prefill_flop", metrics->prefill.flop, "step_bytes",
                      metrics->step.bytes, "step_flop", metrics->step.flop, "floor_ms",
-                     known(metrics->floor.seconds * 1e3, known_device), "floor_share",
-                     known(metrics->floor_share, known_device), "bandwidth_share",
-                     known(metrics->bandwidth_share, known_device), "matmul_share",
-                     known(metrics->matmul_share, known_device), "bound_by",
+                     report_known(metrics->floor.seconds * 1e3, known_device), "floor_share",
+                     report_known(metrics->floor_share, known_device), "bandwidth_share",
+                     report_known(metrics->bandwidth_share, known_device), "matmul_share",
+                     report_known(metrics->matmul_share, known_device), "bound_by",
                      known_device ? json_string(limit_name(metrics->floor.limit)) : json_null(), "busy_share",
-                     known(metrics->busy_share, metrics->busy_share > 0), "textbook_share",
-                     known(metrics->textbook_share, metrics->textbook_share > 0));
+                     report_known(metrics->busy_share, metrics->busy_share > 0), "textbook_share",
+                     report_known(metrics->textbook_share, metrics->textbook_share > 0));
 }
 
 static json_t *pricing_json(const struct pricing *pricing) {
     return json_pack("{s:o, s:o}", "gpu_hour_usd",
-                     known(pricing->device_hour_usd, pricing->device_hour_usd > 0), "requests_per_day",
-                     known(pricing->requests_per_day, pricing->requests_per_day > 0));
+                     report_known(pricing->device_hour_usd, pricing->device_hour_usd > 0), "requests_per_day",
+                     report_known(pricing->requests_per_day, pricing->requests_per_day > 0));
 }
 
 // Only where it was asked for and the row has figures.
@@ -135,20 +115,20 @@ static json_t *cost_json(const struct bench_record *record, const struct bench_r
     if (row->tok_s.count > 0)
         cost = serving_cost(pricing, row->batch, record->workload.gen_len, row->tok_s.median);
     return json_pack("{s:o, s:o, s:o, s:o}", "usd_per_million_tokens",
-                     known(cost.usd_per_million_tokens, priced), "device_hours_per_day",
-                     known(cost.device_hours_per_day, loaded), "usd_per_day",
-                     known(cost.usd_per_day, priced && loaded), "concurrent_requests",
-                     known(cost.concurrent_requests, loaded));
+                     report_known(cost.usd_per_million_tokens, priced), "device_hours_per_day",
+                     report_known(cost.device_hours_per_day, loaded), "usd_per_day",
+                     report_known(cost.usd_per_day, priced && loaded), "concurrent_requests",
+                     report_known(cost.concurrent_requests, loaded));
 }
 
 static json_t *sensors_json(const struct row_sensors *sensors) {
     bool read = sensors->readings > 0;
     return json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:s, s:b, s:i}", "readings", sensors->readings, "sm_mhz",
-                     known(sensors->sm_mhz, read), "memory_mhz", known(sensors->memory_mhz, read), "power_w",
-                     known(sensors->power_w, read), "temperature_c", known(sensors->temperature_c, read),
-                     "resident_percent", known(sensors->resident_percent, read), "clock_limits",
-                     sensors->clock_limits, "throttled", sensors->throttled, "other_processes",
-                     sensors->other_processes);
+                     report_known(sensors->sm_mhz, read), "memory_mhz",
+                     report_known(sensors->memory_mhz, read), "power_w", report_known(sensors->power_w, read),
+                     "temperature_c", report_known(sensors->temperature_c, read), "resident_percent",
+                     report_known(sensors->resident_percent, read), "clock_limits", sensors->clock_limits,
+                     "throttled", sensors->throttled, "other_processes", sensors->other_processes);
 }
 
 static json_t *row_json(const struct bench_record *record, const struct bench_row *row) {
@@ -156,11 +136,11 @@ static json_t *row_json(const struct bench_record *record, const struct bench_ro
     return json_pack(
         "{s:i, s:s, s:s, s:o, s:o, s:i, s:o, s:f, s:f, s:f, s:f, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o}",
         "batch", row->batch, "kvcache", row->kv_cache ? "on" : "off", "status", row_status_name(row->status),
-        "reason", text_json(row->reason), "note", text_json(row->note), "reps", row->reps, "tok_s",
+        "reason", report_text(row->reason), "note", report_text(row->note), "reps", row->reps, "tok_s",
         summary_json(&row->tok_s, row->samples), "tok_s_per_row", row->tok_s_per_row, "prefill_ms",
         row->prefill_ms, "ms_per_step", row->ms_per_step, "decode_tok_s", row->decode_tok_s, "step_ms",
         step_json(&row->step), "token_hash", row->token_hash, "speedup",
-        known(row->speedup, row->speedup > 0), "agreement", agreement_json(&row->agreement), "memory",
+        report_known(row->speedup, row->speedup > 0), "agreement", agreement_json(&row->agreement), "memory",
         memory_json(&row->memory), "roofline", roofline_json(&metrics), "sensors",
         sensors_json(&row->sensors), "cost", cost_json(record, row));
 }
