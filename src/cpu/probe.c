@@ -21,19 +21,39 @@ static int compare_doubles(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-// Median seconds of execute(context, i), i = 0, 1, ..: as many as fit into a fifth of a second, at least 5.
-static double median_seconds(void (*execute)(void *context, int index), void *context) {
+static double median(double *values, int count) {
+    qsort(values, (size_t)count, sizeof *values, compare_doubles);
+    return values[count / 2];
+}
+
+// Work to time: called by all threads of a region together with index 0, 1, ..; ends with the team's barrier.
+struct work {
+    void (*execute)(void *context, int index);
+    void *context;
+    struct team *team;
+    int threads;
+};
+
+// Median seconds of one execution: as many as fit into a fifth of a second, at least 5.
+static double median_seconds(const struct work *work) {
     enum { MOST = 501, LEAST = 5 };
-    double seconds[MOST], start = clock_seconds();
+    double seconds[MOST];
+    const double start = clock_seconds();
     int count = 0;
-    execute(context, 0); // wakes the threads
-    while (count < MOST && (count < LEAST || clock_seconds() - start < 0.2)) {
-        double before = clock_seconds();
-        execute(context, count + 1);
-        seconds[count++] = clock_seconds() - before;
+    bool enough = false;
+#pragma omp parallel num_threads(work->threads)
+    {
+        work->execute(work->context, 0); // wakes the threads
+        for (;;) {
+            double before = clock_seconds();
+            if (omp_get_thread_num() == 0) enough = count >= MOST || (count >= LEAST && before - start > 0.2);
+            team_barrier(work->team);
+            if (enough) break;
+            work->execute(work->context, count + 1);
+            if (omp_get_thread_num() == 0) seconds[count++] = clock_seconds() - before;
+        }
     }
-    qsort(seconds, (size_t)count, sizeof *seconds, compare_doubles);
-    return seconds[count / 2];
+    return median(seconds, count);
 }
 
 static int64_t cold_bytes(void) {
@@ -54,7 +74,8 @@ static enum status take(struct arena *arena, int threads, struct error *error) {
 struct read_probe {
     const float *data; // (copies, floats)
     int64_t floats;
-    int copies, threads;
+    int copies;
+    struct team *team;
     float sum;
 };
 
@@ -70,28 +91,26 @@ static float sum_floats(const float *from, int64_t count) {
 static void execute_read(void *context, int index) {
     struct read_probe *p = context;
     const float *data = p->data + p->floats * (index % p->copies);
-    float sum = 0.0f;
-#pragma omp parallel num_threads(p->threads) reduction(+ : sum)
-    {
-        int64_t team = omp_get_num_threads(), self = omp_get_thread_num();
-        int64_t begin = p->floats * self / team, end = p->floats * (self + 1) / team;
-        sum += sum_floats(data + begin, end - begin);
-    }
+    int64_t threads = omp_get_num_threads(), self = omp_get_thread_num();
+    int64_t begin = p->floats * self / threads, end = p->floats * (self + 1) / threads;
+    float sum = sum_floats(data + begin, end - begin);
+#pragma omp atomic
     p->sum += sum; // somebody needs the result: the reads cannot be left out
+    team_barrier(p->team);
 }
 
-static enum status probe_read(const struct cpu_backend *b, const struct probe *probe, double *seconds,
+static enum status probe_read(struct cpu_backend *b, const struct probe *probe, double *seconds,
                               struct error *error) {
     const int threads = b->base.options.threads;
     int64_t copies = (cold_bytes() + probe->bytes - 1) / probe->bytes;
     struct read_probe p = {.floats = probe->bytes / (int64_t)sizeof(float),
                            .copies = copies > 1 ? (int)copies : 1,
-                           .threads = threads};
+                           .team = &b->team};
     struct arena arena = {0};
     arena_take(&arena, (size_t)p.copies, (size_t)p.floats * sizeof(float));
     TRY(take(&arena, threads, error));
     p.data = arena_take(&arena, (size_t)p.copies, (size_t)p.floats * sizeof(float));
-    *seconds = median_seconds(execute_read, &p);
+    *seconds = median_seconds(&(struct work){execute_read, &p, &b->team, threads});
     arena_free(&arena);
     return STATUS_OK;
 }
@@ -103,7 +122,7 @@ struct product_probe {
     struct matrix matrix; // panels of copy 0
     size_t panel_bytes;
     struct team *team;
-    int copies, rows, threads;
+    int copies, rows;
     float *x, *weights, *out; // (rows, inputs); (outputs, inputs) for the vendor's; (rows, outputs)
 };
 
@@ -111,7 +130,6 @@ static void execute_matmul(void *context, int index) {
     struct product_probe *p = context;
     struct matrix matrix = p->matrix;
     matrix.panels = (char *)matrix.panels + p->panel_bytes * (size_t)(index % p->copies);
-#pragma omp parallel num_threads(p->threads)
     matmul(&matrix, MATMUL_PLAIN, p->rows, p->x, p->out, p->team);
 }
 
@@ -121,14 +139,11 @@ static void execute_sgemm(void *context, int index) {
     (void)index;
     struct product_probe *p = context;
     int64_t K = p->matrix.inputs, N = p->matrix.outputs;
-#pragma omp parallel num_threads(p->threads)
-    {
-        int64_t team = omp_get_num_threads(), self = omp_get_thread_num();
-        int64_t begin = N * self / team, end = N * (self + 1) / team;
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, p->rows, (blasint)(end - begin), (blasint)K,
-                    1.0f, p->x, (blasint)K, p->weights + begin * K, (blasint)K, 0.0f, p->out + begin,
-                    (blasint)N);
-    }
+    int64_t threads = omp_get_num_threads(), self = omp_get_thread_num();
+    int64_t begin = N * self / threads, end = N * (self + 1) / threads;
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, p->rows, (blasint)(end - begin), (blasint)K, 1.0f,
+                p->x, (blasint)K, p->weights + begin * K, (blasint)K, 0.0f, p->out + begin, (blasint)N);
+    team_barrier(p->team);
 }
 
 static void layout_product(struct product_probe *p, struct arena *arena, bool vendor) {
@@ -147,16 +162,16 @@ static enum status probe_product(struct cpu_backend *b, const struct probe *prob
         .panel_bytes = matrix_panel_bytes(b->base.options.dtype, probe->k, probe->n),
         .team = &b->team,
         .rows = probe->m,
-        .threads = b->base.options.threads,
     };
     p.copies = (int)(cold_bytes() / (int64_t)p.panel_bytes) + 1;
     struct arena arena = {0};
     layout_product(&p, &arena, vendor);
-    TRY(take(&arena, p.threads, error));
+    const int threads = b->base.options.threads;
+    TRY(take(&arena, threads, error));
     layout_product(&p, &arena, vendor);
     int library_threads = openblas_get_num_threads();
     openblas_set_num_threads(1);
-    *seconds = median_seconds(vendor ? execute_sgemm : execute_matmul, &p);
+    *seconds = median_seconds(&(struct work){vendor ? execute_sgemm : execute_matmul, &p, &b->team, threads});
     openblas_set_num_threads(library_threads);
     arena_free(&arena);
     return STATUS_OK;
@@ -165,11 +180,16 @@ static enum status probe_product(struct cpu_backend *b, const struct probe *prob
 // ---- launching
 // ---------------------------------------------------------------------------------------------
 
-static void execute_nothing(void *context, int index) {
-    (void)index;
-    struct cpu_backend *b = context;
+static double launch_seconds(struct cpu_backend *b) {
+    enum { COUNT = 501 };
+    double seconds[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        double before = clock_seconds();
 #pragma omp parallel num_threads(b->base.options.threads)
-    team_barrier(&b->team);
+        team_barrier(&b->team);
+        seconds[i] = clock_seconds() - before;
+    }
+    return median(seconds, COUNT);
 }
 
 enum status cpu_probe(struct backend *backend, const struct probe *probe, double *seconds,
@@ -191,6 +211,6 @@ enum status cpu_probe(struct backend *backend, const struct probe *probe, double
     case PROBE_LAUNCH:
         break;
     }
-    *seconds = median_seconds(execute_nothing, b);
+    *seconds = launch_seconds(b);
     return STATUS_OK;
 }
