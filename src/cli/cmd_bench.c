@@ -2,6 +2,7 @@
 #include "base/output_file.h"
 #include "base/version.h"
 #include "cli/commands.h"
+#include "cli/plotting.h"
 #include "cli/progress.h"
 #include "cli/setup.h"
 #include "measure/bench.h"
@@ -88,10 +89,17 @@ static void add_ceilings(const struct options *options, struct backend *backend,
     setup_note(options, "note: the device's ceilings are not known: %s", error.message);
 }
 
+static enum status report(const struct options *options, const struct bench_record *record,
+                          struct output_file *output, struct plotting *plotting, struct error *error) {
+    TRY(report_write(record, report_format(options), output->stream, error));
+    TRY(plotting_write(plotting, record, output->stream, error));
+    return output_file_commit(output, error);
+}
+
 // The report comes whatever bench_run found out, unless that was that the options cannot be.
 static enum status measure_and_report(const struct options *options, struct setup *setup,
                                       const volatile sig_atomic_t *interrupt, struct output_file *output,
-                                      struct error *error) {
+                                      struct plotting *plotting, struct error *error) {
     struct bench_record record = {0};
     describe_engine(&record.engine);
     record_describe_model(&record.model, setup->model);
@@ -102,8 +110,7 @@ static enum status measure_and_report(const struct options *options, struct setu
         add_ceilings(options, setup->backend, &record);
     if (status != STATUS_USAGE) {
         struct error report_error;
-        enum status reported = report_write(&record, report_format(options), output->stream, &report_error);
-        if (reported == STATUS_OK) reported = output_file_commit(output, &report_error);
+        enum status reported = report(options, &record, output, plotting, &report_error);
         if (reported != STATUS_OK) {
             *error = report_error;
             status = reported;
@@ -117,9 +124,13 @@ static enum status bench(const struct options *options, struct setup *setup,
                          const volatile sig_atomic_t *interrupt, struct error *error) {
     struct output_file output;
     TRY(output_file_open(options->output_file, &output, error)); // before the work that it is to keep
-    enum status status = setup_open_model(options, MODEL_RANDOM, setup, error);
+    struct plotting plotting;
+    enum status status = plotting_open(options, &output, &plotting, error);
+    if (status == STATUS_OK) status = setup_open_model(options, MODEL_RANDOM, setup, error);
     if (status == STATUS_OK) status = setup_open_backend(options, interrupt, setup, error);
-    if (status == STATUS_OK) status = measure_and_report(options, setup, interrupt, &output, error);
+    if (status == STATUS_OK)
+        status = measure_and_report(options, setup, interrupt, &output, &plotting, error);
+    plotting_discard(&plotting);
     output_file_discard(&output);
     return status;
 }

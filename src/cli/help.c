@@ -27,9 +27,9 @@ static void print_option(FILE *stream, const struct option *option) {
     fputc('\n', stream);
 }
 
-// Options that all commands have come last, under a heading of their own.
+// Options that all commands with a model have come last, under a heading of their own.
 static bool is_shared(const struct option *option) {
-    unsigned all = (1u << COMMAND_HELP) - 1;
+    unsigned all = (1u << (COMMAND_INFO + 1)) - 1;
     return (option->commands & all) == all;
 }
 
@@ -50,7 +50,7 @@ void help_command(FILE *stream, enum command command) {
             info->arguments ? " " : "", info->arguments ? info->arguments : "", info->description,
             info->name);
     print_options(stream, command, false);
-    fprintf(stream, "\noptions of every command:\n");
+    fprintf(stream, "\nshared options:\n");
     print_options(stream, command, true);
 }
 

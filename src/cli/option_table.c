@@ -6,7 +6,8 @@
 #define SCORE (1u << COMMAND_SCORE)
 #define TOKENIZE (1u << COMMAND_TOKENIZE)
 #define INFO (1u << COMMAND_INFO)
-#define ALL (BENCH | GENERATE | SCORE | TOKENIZE | INFO)
+#define PLOT (1u << COMMAND_PLOT)
+#define ALL (BENCH | GENERATE | SCORE | TOKENIZE | INFO) // those that open a model
 #define HELP (1u << COMMAND_HELP)
 #define FIELD(name) offsetof(struct options, name)
 
@@ -37,6 +38,9 @@ const struct command_info command_table[COMMANDS] = {
                           "with --input as lines {\"ids\": [...]}."},
     [COMMAND_INFO] = {"info", "devices, model, memory a session takes",
                       "Shows the devices, the model and the memory a session of --batch rows takes."},
+    [COMMAND_PLOT] = {"plot", "the picture of a saved bench record",
+                      "Draws what bench wrote with --format json, without measuring again.",
+                      .arguments = "RECORD.json", .argument_count = 1},
     [COMMAND_HELP] = {"help", "this overview; `help COMMAND` is `COMMAND --help`", ""},
 };
 
@@ -56,6 +60,8 @@ static const struct choice arms[] = {
 static const struct choice on_off[] = {{"on", KVCACHE_ON}, {"off", KVCACHE_OFF}, {NULL, 0}};
 static const struct choice logits_modes[] = {
     {"last", LOGITS_CHOICE_LAST}, {"all", LOGITS_CHOICE_ALL}, {NULL, 0}};
+
+static const struct choice references[] = {{"published-a100", REFERENCE_PUBLISHED_A100}, {NULL, 0}};
 
 enum { MOST_ROWS = 1 << 20, MOST_TOKENS = 1 << 20, MOST_RUNS = 100000, MOST_THREADS = 4096 };
 
@@ -94,6 +100,13 @@ const struct option option_table[] = {
     {"requests-per-day", OPTION_REAL, BENCH, FIELD(requests_per_day), "N",
      .help = "adds the device hours, requests in flight and cost of N\nrequests of this workload",
      .minimum = 1, .maximum = 1e12},
+    {"plot", OPTION_TEXT, BENCH, FIELD(plot), "FILE.svg",
+     .help = "draw tok/s and the speed-up over the batch size; - draws\nthem as text below the table"},
+    {"plot", OPTION_TEXT, PLOT, FIELD(plot), "FILE.svg",
+     .help = "write the picture there; - draws it as text", .initial = "-"},
+    {"reference", OPTION_CHOICE, BENCH | PLOT, FIELD(reference),
+     .help = "set the measured figures beside published ones (of\nanother model, see the caption)",
+     .choices = references},
     {"help-metrics", OPTION_FLAG, BENCH, FIELD(help_metrics), .help = "print the formula of every figure"},
 
     // generate
@@ -168,7 +181,7 @@ const struct option option_table[] = {
     {"output-file", OPTION_TEXT, ALL, FIELD(output_file), "FILE",
      .help = "write the results there, only once they are complete"},
     {"quiet", OPTION_FLAG, ALL, FIELD(quiet), .help = "no progress, notes or statistics on standard error"},
-    {"help", OPTION_FLAG, ALL | HELP, FIELD(help), .help = "show this"},
-    {"version", OPTION_FLAG, ALL | HELP, FIELD(version), .help = "show version, commit and build"},
+    {"help", OPTION_FLAG, ALL | PLOT | HELP, FIELD(help), .help = "show this"},
+    {"version", OPTION_FLAG, ALL | PLOT | HELP, FIELD(version), .help = "show version, commit and build"},
 };
 const size_t option_count = sizeof option_table / sizeof option_table[0];

@@ -14,7 +14,8 @@ enum command {
     COMMAND_GENERATE,
     COMMAND_SCORE,
     COMMAND_TOKENIZE,
-    COMMAND_INFO,
+    COMMAND_INFO, // the last that opens a model
+    COMMAND_PLOT,
     COMMAND_HELP, // the overview, or another command's help
     COMMANDS
 };
@@ -22,6 +23,7 @@ enum command {
 enum format { FORMAT_TABLE, FORMAT_CSV, FORMAT_JSON, FORMAT_JSONL, FORMAT_MARKDOWN };
 enum kvcache { KVCACHE_ON, KVCACHE_OFF, KVCACHE_BOTH };
 enum dtype_choice { DTYPE_CHOICE_AUTO, DTYPE_CHOICE_F32, DTYPE_CHOICE_F16, DTYPE_CHOICE_BF16 };
+enum reference_choice { REFERENCE_NONE, REFERENCE_PUBLISHED_A100 };
 enum logits_choice { LOGITS_CHOICE_LAST, LOGITS_CHOICE_ALL };
 
 // Texts and ids in the order they were given, whichever option they came by.
@@ -64,6 +66,8 @@ struct options {
     double gpu_hour_usd;     // 0: not given
     double requests_per_day; // 0: not given
     int warmup;              //
+    const char *plot;        // a picture's file, "-": text; NULL: none
+    int reference;           // enum reference_choice
     bool help_metrics;       //
     bool refresh;            //
     struct input *inputs;    // generate, score, tokenize (stb_ds array)
