@@ -34,10 +34,10 @@ static void write_timing(const struct bench_record *record, FILE *file) {
 
 static void write_ceilings(const struct bench_record *record, FILE *file) {
     char bandwidth[32], rate[32];
-    label_number(record->ceilings.bandwidth / 1e9, bandwidth, sizeof bandwidth);
-    label_number(record->ceilings.matmul_rate / 1e9, rate, sizeof rate);
+    label_quantity(record->ceilings.bandwidth, "B/s", bandwidth, sizeof bandwidth);
+    label_quantity(record->ceilings.matmul_rate, "FLOP/s", rate, sizeof rate);
     fprintf(file,
-            "Dashed: what the device's ceilings allow by formula; measured: %s GB/s read, %s GFLOP/s matrix "
+            "Dashed: what the device's ceilings allow by formula. Measured: %s read, %s matrix "
             "product, %.3g us per operation.\n",
             bandwidth, rate, record->ceilings.launch * 1e6);
 }

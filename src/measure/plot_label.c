@@ -63,14 +63,24 @@ size_t label_wrap(const char *text, int width) {
     return end;
 }
 
-void label_number(double value, char *label, size_t size) {
-    static const char *const prefixes[] = {"", "k", "M", "G", "T"};
+static const char *take_prefix(double *value) {
+    static const char *const prefixes[] = {"", "k", "M", "G", "T", "P"};
     size_t step = 0;
-    while (fabs(value) >= 999.95 && step + 1 < sizeof prefixes / sizeof prefixes[0]) {
-        value /= 1000;
+    while (fabs(*value) >= 999.95 && step + 1 < sizeof prefixes / sizeof prefixes[0]) {
+        *value /= 1000;
         step++;
     }
-    snprintf(label, size, "%.4g%s", value, prefixes[step]);
+    return prefixes[step];
+}
+
+void label_number(double value, char *label, size_t size) {
+    const char *prefix = take_prefix(&value);
+    snprintf(label, size, "%.4g%s", value, prefix);
+}
+
+void label_quantity(double value, const char *unit, char *label, size_t size) {
+    const char *prefix = take_prefix(&value);
+    snprintf(label, size, "%.4g %s%s", value, prefix, unit);
 }
 
 void label_write_xml(const char *clean, size_t length, FILE *file) {

@@ -15,8 +15,9 @@ int label_characters(const char *text, size_t length); // of clean text
 // `text` is not empty and has no line breaks.
 size_t label_wrap(const char *text, int width);
 
-// "950", "1k", "12.5k", "2M": four digits.
+// Four digits: "950", "1k", "12.5k", "2M".
 void label_number(double value, char *label, size_t size);
+void label_quantity(double value, const char *unit, char *label, size_t size); // "4.1 TB/s"
 
 // Escapes what has a meaning in XML text and attributes.
 void label_write_xml(const char *clean, size_t length, FILE *file);

@@ -10,7 +10,7 @@
 
 static const double width = 960, margin = 24, panel_height = 300;
 static const double legend_line = 20, note_line = 16;
-enum { NOTE_CHARACTERS = 145 };
+enum { NOTE_CHARACTERS = 152 };
 
 static const struct line_style arms[2] = {
     [false] = {"uncached", MARK_SQUARE, "cache off", " tok/s"},
@@ -71,9 +71,9 @@ static double lay_legend(const struct plot_data *data, double y, FILE *file) {
         add_line_entry(&legend, &arms[kv_cache], data->tok_s[kv_cache]);
     for (int kv_cache = 1; kv_cache >= 0; kv_cache--)
         add_ceiling_entry(&legend, &arms[kv_cache], data->ceiling[kv_cache]);
-    add_line_entry(&legend, &gain, data->speedup);
     for (int kv_cache = 1; kv_cache >= 0; kv_cache--)
         add_line_entry(&legend, &published_arms[kv_cache], data->published_tok_s[kv_cache]);
+    add_line_entry(&legend, &gain, data->speedup);
     add_line_entry(&legend, &published_gain, data->published_speedup);
     return legend.y + legend_line / 2;
 }
@@ -92,7 +92,7 @@ static void fit_scales(struct panel *panel, const struct plot_data *data) {
     panel->x = scale_logarithmic(data->lowest_batch, data->highest_batch, 0.04, 0.03);
     panel->x.from = panel->left;
     panel->x.to = panel->right;
-    panel->y.from = panel->bottom - panel->gap_lines * GAP_LINE;
+    panel->y.from = panel->bottom - svg_gap_strip(panel);
     panel->y.to = panel->top;
 }
 

@@ -23,6 +23,7 @@ void svg_write_styles(FILE *file) {
           ".published{stroke:#767f8a;fill:#767f8a}\n"
           ".line{fill:none;stroke-width:2;stroke-linejoin:round}\n"
           ".published.line{stroke-width:1.25}\n"
+          ".interval{stroke-width:1.25}\n"
           ".dashed{stroke-dasharray:6 4;stroke-width:1.5}\n"
           ".hollow{fill:#ffffff;stroke-width:1.75}\n"
           "@media (prefers-color-scheme:dark){\n"
@@ -49,10 +50,16 @@ void svg_write_text(FILE *file, double x, double y, const char *style, const cha
 }
 
 double svg_text_width(const char *text, double font_size) {
-    return 0.58 * font_size * label_characters(text, strlen(text));
+    return 0.55 * font_size * label_characters(text, strlen(text));
 }
 
 // ---- axes
+
+static const double gap_line_height = 15, gap_strip_edge = 3;
+
+double svg_gap_strip(const struct panel *panel) {
+    return panel->gap_lines > 0 ? panel->gap_lines * gap_line_height + 2 * gap_strip_edge : 0;
+}
 
 static void write_segment(FILE *file, const char *style, double x1, double y1, double x2, double y2) {
     fprintf(file, "<line class=\"%s\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>\n", style, x1, y1, x2,
@@ -102,7 +109,7 @@ static void write_batch_labels(const struct panel *panel, const int *batches, FI
 void svg_write_axes(const struct panel *panel, const int *batches, FILE *file) {
     write_y_axis(panel, file);
     if (panel->gap_lines > 0) {
-        double y = panel->bottom - panel->gap_lines * GAP_LINE;
+        double y = panel->bottom - svg_gap_strip(panel);
         write_segment(file, "axis", panel->left, y, panel->right, y);
         svg_write_text(file, panel->left - 7, (y + panel->bottom) / 2 + 4, "note", "end", "no data");
     }
@@ -148,8 +155,8 @@ static void write_joined(const struct panel *panel, const char *style, const str
 static void write_interval(const struct panel *panel, const struct line_style *style,
                            const struct plot_point *point, FILE *file) {
     double x = scale_place(&panel->x, point->batch);
-    fprintf(file, "<path class=\"%s line\" d=\"M%.1f %.1fh6m-3 0V%.1fm-3 0h6\"/>\n", style->colour, x - 3,
-            scale_place(&panel->y, point->low), scale_place(&panel->y, point->high));
+    fprintf(file, "<path class=\"%s line interval\" d=\"M%.1f %.1fh12m-6 0V%.1fm-6 0h12\"/>\n", style->colour,
+            x - 6, scale_place(&panel->y, point->low), scale_place(&panel->y, point->high));
 }
 
 static void write_point(const struct panel *panel, const struct line_style *style,
@@ -168,8 +175,9 @@ static void write_gap(const struct panel *panel, const struct line_style *style,
     fprintf(file,
             "<path class=\"%s line\" d=\"M%.1f %.1fm-3.5-3.5l7 7m0-7l-7 7\"><title>batch %d, %s: %s"
             "</title></path>\n",
-            style->colour, scale_place(&panel->x, point->batch), panel->bottom - (gap_line + 0.5) * GAP_LINE,
-            point->batch, style->name, row_status_name(point->status));
+            style->colour, scale_place(&panel->x, point->batch),
+            panel->bottom - gap_strip_edge - (gap_line + 0.5) * gap_line_height, point->batch, style->name,
+            row_status_name(point->status));
 }
 
 void svg_write_line(const struct panel *panel, const struct line_style *style, const struct plot_point *line,

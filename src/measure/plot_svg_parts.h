@@ -25,7 +25,7 @@ struct panel {
     const char *name;  // of the y axis
 };
 
-enum { GAP_LINE = 15 };
+double svg_gap_strip(const struct panel *panel); // how high the strip is
 
 void svg_write_styles(FILE *file);
 
