@@ -6,6 +6,7 @@
 // chunks is chosen from the load of the device; it changes nothing in the result, which is therefore
 // independent of batch and neighbours.
 #include "cuda/attention_kernels.cuh"
+#include "cuda/launch.cuh"
 
 constexpr int CHUNK = WARP;  // keys
 constexpr int MAX_WARPS = 8; // of a block: enough loads in flight to saturate its multiprocessor
@@ -24,7 +25,7 @@ struct fragment {
         for (int p = 0; p < PARTS; p++) {
             int d = element(lane, p * WIDTH);
             if (PARTS == 1 || d < D)
-                part[p] = *reinterpret_cast<const vec<T, WIDTH> *>(vector + d);
+                part[p] = load_fresh(reinterpret_cast<const vec<T, WIDTH> *>(vector + d));
             else
                 part[p] = {};
         }
@@ -34,6 +35,17 @@ struct fragment {
         for (int p = 0; p < PARTS; p++) {
             int d = element(lane, p * WIDTH);
             if (PARTS == 1 || d < D) *reinterpret_cast<vec<T, WIDTH> *>(vector + d) = part[p];
+        }
+    }
+    // Values pass here as they were loaded: without it the compiler widens them to f32 as soon as they
+    // arrive, which takes twice the registers all through the scores and the softmax.
+    __device__ void hold() {
+        if constexpr (sizeof(part[0]) == sizeof(uint4)) {
+#pragma unroll
+            for (int p = 0; p < PARTS; p++) {
+                uint4 &raw = reinterpret_cast<uint4 &>(part[p]);
+                asm volatile("" : "+r"(raw.x), "+r"(raw.y), "+r"(raw.z), "+r"(raw.w));
+            }
         }
     }
     __device__ float at(int i) const {
@@ -82,35 +94,51 @@ struct row_view {
     __device__ const T *value(int t) const { return new_v && t == visible - 1 ? new_v : v + t * v_stride; }
 };
 
+// What one warp holds of a chunk: as many of its keys and values as fit into registers at once.
 template <typename T, int WIDTH, int LANES, int PARTS>
-__device__ void attend_chunk(const row_view<T> &view, const float (&q)[PARTS * WIDTH], int chunk,
-                             float *partial) {
+struct chunk_load {
     using fragment_t = fragment<T, WIDTH, LANES, PARTS>;
-    constexpr int GROUPS = WARP / LANES; // keys side by side; each group of lanes takes LANES keys
-    constexpr int BATCH = PARTS > 1 ? 2 : LANES < 8 ? LANES : 8;
-    constexpr int E = PARTS * WIDTH;
+    static constexpr int GROUPS = WARP / LANES; // keys side by side; each group of lanes takes LANES keys
+    static constexpr int BATCH = PARTS > 1 ? 2 : LANES < 8 ? LANES : 8;
+    fragment_t k[BATCH], v[BATCH];
+
+    // Keys behind the last one are read as the last one and weigh nothing.
+    __device__ static int token(const row_view<T> &view, int chunk, int j) {
+        const int group = static_cast<int>(threadIdx.x) % WARP / LANES;
+        return min(chunk * CHUNK + group + j * GROUPS, view.visible - 1);
+    }
+    __device__ void load_keys(const row_view<T> &view, int chunk, int j0) {
+#pragma unroll
+        for (int j = 0; j < BATCH; j++)
+            k[j].load(view.key(token(view, chunk, j0 + j)), static_cast<int>(threadIdx.x) % LANES, view.D);
+    }
+    __device__ void load_values(const row_view<T> &view, int chunk, int j0) {
+#pragma unroll
+        for (int j = 0; j < BATCH; j++)
+            v[j].load(view.value(token(view, chunk, j0 + j)), static_cast<int>(threadIdx.x) % LANES, view.D);
+    }
+};
+
+// `load` holds the chunk's first batch of keys and values.
+template <typename T, int WIDTH, int LANES, int PARTS>
+__device__ void attend_chunk(const row_view<T> &view, const float (&q)[PARTS * WIDTH],
+                             chunk_load<T, WIDTH, LANES, PARTS> &load, int chunk, float *partial) {
+    using load_t = chunk_load<T, WIDTH, LANES, PARTS>;
+    constexpr int GROUPS = load_t::GROUPS, BATCH = load_t::BATCH, E = PARTS * WIDTH;
     int warp_lane = static_cast<int>(threadIdx.x) % WARP;
     int group = warp_lane / LANES, lane = warp_lane % LANES;
     int first = chunk * CHUNK + group, last = view.visible - 1;
-    // Keys behind the last one are read as the last one and weigh nothing.
-    auto token = [&](int j) { return min(first + j * GROUPS, last); };
 
-    fragment_t v[BATCH];
     float score[LANES];
 #pragma unroll
     for (int j0 = 0; j0 < LANES; j0 += BATCH) {
-        fragment_t k[BATCH];
-#pragma unroll
-        for (int j = 0; j < BATCH; j++) k[j].load(view.key(token(j0 + j)), lane, view.D);
-        if (j0 == 0) {
-#pragma unroll
-            for (int j = 0; j < BATCH; j++) v[j].load(view.value(token(j)), lane, view.D);
-        }
+        if (j0 > 0) load.load_keys(view, chunk, j0);
 #pragma unroll
         for (int j = 0; j < BATCH; j++) {
             score[j0 + j] = 0;
+            load.k[j].hold();
 #pragma unroll
-            for (int i = 0; i < E; i++) score[j0 + j] += q[i] * k[j].at(i);
+            for (int i = 0; i < E; i++) score[j0 + j] += q[i] * load.k[j].at(i);
         }
     }
 
@@ -124,15 +152,13 @@ __device__ void attend_chunk(const row_view<T> &view, const float (&q)[PARTS * W
     float o[E] = {};
 #pragma unroll
     for (int j0 = 0; j0 < LANES; j0 += BATCH) {
-        if (j0 > 0) {
-#pragma unroll
-            for (int j = 0; j < BATCH; j++) v[j].load(view.value(token(j0 + j)), lane, view.D);
-        }
+        if (j0 > 0) load.load_values(view, chunk, j0);
 #pragma unroll
         for (int j = 0; j < BATCH; j++) {
             float p = __shfl_sync(FULL_WARP, weight, j0 + j, LANES);
+            load.v[j].hold();
 #pragma unroll
-            for (int i = 0; i < E; i++) o[i] += p * v[j].at(i);
+            for (int i = 0; i < E; i++) o[i] += p * load.v[j].at(i);
         }
     }
 
@@ -140,7 +166,7 @@ __device__ void attend_chunk(const row_view<T> &view, const float (&q)[PARTS * W
     if constexpr (GROUPS > 1) kept = reduce_scatter<E, WARP / 2, LANES>(o, warp_lane);
 #pragma unroll
     for (int i = 0; i < E / GROUPS; i++) {
-        int d = fragment_t::element(lane, kept + i);
+        int d = fragment<T, WIDTH, LANES, PARTS>::element(lane, kept + i);
         if (PARTS == 1 || d < view.D) partial[d] = o[i];
     }
     if (warp_lane == 0) {
@@ -208,31 +234,51 @@ __device__ row_view<T> view_row(const attention_args &args, int row, int head, i
 // Grid (blocks per query, heads * max_queries, rows). `partials` and `arrivals` are NULL when one block's
 // shared memory holds the query's partials, else (queries, max_chunks, D + 2) and (queries).
 template <typename T, int WIDTH, int LANES, int PARTS>
-__global__ void __launch_bounds__(MAX_WARPS *WARP)
+__global__ void __launch_bounds__(MAX_WARPS *WARP, PARTS > 1 ? 1 : 2)
     splitkv_kernel(attention_args args, int max_chunks, float *partials, unsigned *arrivals) {
     extern __shared__ float shared_partials[];
+    dependency_trigger();
+    // In a decode step everything but the newest token comes from earlier steps, and may be read before the
+    // wait.
+    if (!args.new_k) dependency_wait();
     int head = static_cast<int>(blockIdx.y) % args.H, query = static_cast<int>(blockIdx.y) / args.H;
     int row = static_cast<int>(blockIdx.z);
     int queries = attention_queries(args, row);
     int visible = attention_keys(args, row) - queries + query + 1;
-    if (query >= queries || visible <= 0) return;
+    int chunks = query < queries && visible > 0 ? divide_up(visible, CHUNK) : 0;
+    int warps = static_cast<int>(blockDim.x) / WARP, warp = static_cast<int>(threadIdx.x) / WARP;
+    int first = static_cast<int>(blockIdx.x) * warps + warp, step = static_cast<int>(gridDim.x) * warps;
     row_view<T> view = view_row<T>(args, row, head, query, visible);
+    chunk_load<T, WIDTH, LANES, PARTS> load;
+    // The last chunk holds the newest token, which the kernel in front is still computing.
+    bool ahead = args.new_k && first < chunks - 1;
+    if (ahead) {
+        load.load_keys(view, first, 0);
+        load.load_values(view, first, 0);
+    }
+    if (args.new_k) dependency_wait();
+    if (chunks == 0) return;
 
     float q[PARTS * WIDTH];
     fragment<T, WIDTH, LANES, PARTS> own_q;
     int lane = static_cast<int>(threadIdx.x) % LANES;
     own_q.load(view.q, lane, args.D);
+    if (!ahead && first < chunks) {
+        load.load_keys(view, first, 0);
+        load.load_values(view, first, 0);
+    }
 #pragma unroll
     for (int i = 0; i < PARTS * WIDTH; i++) q[i] = own_q.at(i) * (args.scale * LOG2E);
 
     int64_t item = static_cast<int64_t>(row) * gridDim.y + blockIdx.y;
     int stride = partial_stride(args.D);
     float *own_partials = partials ? partials + item * max_chunks * stride : shared_partials;
-    int chunks = divide_up(visible, CHUNK);
-    int warps = static_cast<int>(blockDim.x) / WARP, warp = static_cast<int>(threadIdx.x) / WARP;
-    for (int chunk = static_cast<int>(blockIdx.x) * warps + warp; chunk < chunks;
-         chunk += static_cast<int>(gridDim.x) * warps) {
-        attend_chunk<T, WIDTH, LANES, PARTS>(view, q, chunk, own_partials + chunk * stride);
+    for (int chunk = first; chunk < chunks; chunk += step) {
+        if (chunk != first) {
+            load.load_keys(view, chunk, 0);
+            load.load_values(view, chunk, 0);
+        }
+        attend_chunk<T, WIDTH, LANES, PARTS>(view, q, load, chunk, own_partials + chunk * stride);
         if (view.new_k && chunk == chunks - 1) append_newest<T, WIDTH, LANES, PARTS>(view);
     }
 
@@ -290,11 +336,10 @@ static cudaError_t launch(const struct attention_args &args, cudaStream_t stream
     struct geometry plan = plan_geometry(int64_t{args.B} * heads, args.D, args.max_keys);
     bool shared = plan.workspace_bytes == 0;
     char *workspace = static_cast<char *>(args.workspace);
-    splitkv_kernel<T, WIDTH, LANES, PARTS>
-        <<<dim3(plan.blocks, heads, args.B), plan.warps * WARP, plan.shared_bytes, stream>>>(
-            args, plan.chunks, shared ? nullptr : reinterpret_cast<float *>(workspace + plan.arrivals_bytes),
-            shared ? nullptr : reinterpret_cast<unsigned *>(workspace));
-    return cudaGetLastError();
+    return launch_dependent(splitkv_kernel<T, WIDTH, LANES, PARTS>, dim3(plan.blocks, heads, args.B),
+                            dim3(plan.warps * WARP), plan.shared_bytes, 1, stream, args, plan.chunks,
+                            shared ? nullptr : reinterpret_cast<float *>(workspace + plan.arrivals_bytes),
+                            shared ? nullptr : reinterpret_cast<unsigned *>(workspace));
 }
 
 cudaError_t attention_splitkv_launch(const struct attention_args &args, cudaStream_t stream) {

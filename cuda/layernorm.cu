@@ -1,5 +1,6 @@
 // LayerNorm of f32 rows into the element type; a row stays in registers between its two reductions.
 #include "cuda/device.cuh"
+#include "cuda/launch.cuh"
 #include "cuda/pointwise.h"
 
 constexpr int MAX_WARPS = 32;
@@ -22,6 +23,8 @@ __global__ void __launch_bounds__(MAX_WARPS *WARP)
                      float epsilon, int C) {
     using vector = vec<float, WIDTH>;
     __shared__ float sums[2][MAX_WARPS];
+    dependency_trigger();
+    dependency_wait();
     int64_t n = blockIdx.x;
     int from = index ? index[n] : static_cast<int>(n);
     const float *row = x + static_cast<int64_t>(max(from, 0)) * C;
@@ -32,7 +35,7 @@ __global__ void __launch_bounds__(MAX_WARPS *WARP)
 #pragma unroll
     for (int p = 0; p < PASSES; p++) {
         int c = first + p * stride;
-        value[p] = c < C ? *reinterpret_cast<const vector *>(row + c) : vector{};
+        value[p] = c < C ? load_fresh(reinterpret_cast<const vector *>(row + c)) : vector{};
 #pragma unroll
         for (int i = 0; i < WIDTH; i++) sum += value[p].at[i];
     }
@@ -71,8 +74,8 @@ static cudaError_t launch(T *out, const float *x, const int32_t *index, const fl
     int warps = divide_up(C, WIDTH * WARP); // one vector per thread where the block may be that large
     if (warps > MAX_WARPS) warps = MAX_WARPS;
     if (C > PASSES * WIDTH * WARP * warps) return cudaErrorInvalidValue;
-    layernorm_kernel<T, WIDTH><<<N, warps * WARP, 0, stream>>>(out, x, index, weight, bias, epsilon, C);
-    return cudaGetLastError();
+    return launch_dependent(layernorm_kernel<T, WIDTH>, dim3(N), dim3(warps * WARP), 0, 1, stream, out, x,
+                            index, weight, bias, epsilon, C);
 }
 
 cudaError_t layernorm_run(enum dtype dtype, void *out, const float *x, const int32_t *index,

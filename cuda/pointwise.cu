@@ -1,6 +1,7 @@
 #include "cuda/pointwise.h"
 
 #include "cuda/device.cuh"
+#include "cuda/launch.cuh"
 
 constexpr int THREADS = 256;
 
@@ -129,6 +130,7 @@ template <typename T, int WIDTH>
 __global__ void embed_kernel(float *x, const T *wte, const T *wpe, const int32_t *tokens, int max_tokens,
                              const int32_t *starts, const int32_t *rows, int count, const int32_t *lengths,
                              int C) {
+    dependency_trigger();
     int n = static_cast<int>(blockIdx.x), row = n, position = -1;
     if (starts) {
         if (n < starts[count]) {
