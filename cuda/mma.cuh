@@ -14,7 +14,7 @@ __device__ inline uint32_t shared_address(const void *pointer) {
 
 // Starts a copy of 16 bytes from global into shared memory, of zeros when not valid.
 __device__ inline void copy_async_16(void *to, const void *from, bool valid) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
                  "r"(valid ? 16 : 0)
                  : "memory");
 }
