@@ -1,4 +1,5 @@
 // The CUDA backend: which devices there are, and a model resident on one of them.
+#include "cuda/cached_step.h"
 #include "cuda/check.h"
 #include "cuda/decode.h"
 #include "cuda/probe.h"
@@ -107,8 +108,8 @@ static enum status cuda_open(const struct backend *base, const struct model *mod
 
 // In the order of struct backend_ops.
 extern "C" const struct backend_ops cuda_backend_ops = {
-    "cuda",       cuda_device_count, cuda_describe,     cuda_open,
-    cuda_close,   cuda_ledger,       cuda_session_open, cuda_session_close,
-    cuda_prefill, cuda_decode,       cuda_collect,      cuda_retire,
-    cuda_logits,  cuda_step_times,   cuda_score,        cuda_probe,
+    "cuda",           cuda_device_count, cuda_describe,      cuda_open,       cuda_close,
+    cuda_ledger,      cuda_session_open, cuda_session_close, cuda_prefill,    cuda_decode,
+    cuda_collect,     cuda_retire,       cuda_logits,        cuda_step_times, cuda_score,
+    cached_step_path, cuda_probe,
 };

@@ -1,5 +1,6 @@
 #include "cuda/decode.h"
 
+#include "cuda/cached_step.h"
 #include "cuda/check.h"
 #include "cuda/results.h"
 #include "cuda/rows.h"
@@ -8,7 +9,7 @@
 #include <stdlib.h>
 
 enum {
-    FIRST_KEYS = 64,     // the smallest bound on a cached step's row lengths; doubled from there
+    LONGEST_KEYS = 64,   // grain of the bound on the rows' lengths in a cached step
     LONGEST_STEP = 64,   // grain of the bound on the longest row of an uncached step
     GRAPH_TOKENS = 2048, // an uncached step of more computes for longer than its launches take
     PACED_STEPS = 8,     // the host runs at most twice as many steps ahead of the device
@@ -36,15 +37,15 @@ void decode_free_graphs(struct cuda_session *session) {
 static enum status launch_graphed(struct cuda_session *session, int tokens, int longest,
                                   struct error *error) {
     if (tokens > 0) return rows_run_padded(session, tokens, longest, error);
-    TRY(schedule_cached_step(session, longest, error));
-    return schedule_sample(session, session->base.spec.rows, NULL, error);
+    return cached_step_run(session, longest, error);
 }
 
 static enum status capture(struct cuda_session *session, struct step_graph *graph, struct error *error) {
     const cudaStream_t stream = cuda_backend_of(session)->stream;
     const int B = session->base.spec.rows;
     const int positions = session->base.spec.logits == LOGITS_ALL ? graph->tokens : 0;
-    TRY(schedule_prepare(session, graph->tokens > 0 ? graph->tokens : B, B, positions, error));
+    TRY(graph->tokens > 0 ? schedule_prepare(session, graph->tokens, B, positions, error)
+                          : cached_step_prepare(session, error));
     CUDA_TRY(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed));
     enum status status = launch_graphed(session, graph->tokens, graph->longest, error);
     cudaGraph_t recorded = NULL;
@@ -117,9 +118,7 @@ static struct row_totals total_rows(const struct cuda_session *session, int grow
 
 static enum status cached_step(struct cuda_session *session, int step, struct error *error) {
     const int longest = total_rows(session, step).longest, max_tokens = session->base.spec.max_tokens;
-    int keys = FIRST_KEYS;
-    while (keys < longest) keys *= 2;
-    return launch_graph(session, 0, keys < max_tokens ? keys : max_tokens, error);
+    return launch_graph(session, 0, round_up(longest, LONGEST_KEYS, max_tokens), error);
 }
 
 static enum status launch_unpadded(struct cuda_session *session, int step, struct error *error) {

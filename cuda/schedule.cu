@@ -6,9 +6,6 @@
 #include "cuda/sample.h"
 
 // ---- the five matrix products
-// ----------------------------------------------------------------------------------
-
-enum product { PRODUCT_QKV, PRODUCT_ATTPROJ, PRODUCT_FC, PRODUCT_FCPROJ, LAYER_PRODUCTS, PRODUCT_LMHEAD };
 
 static struct gemm_shape product_shape(const struct cuda_session *session, enum product product, int tokens) {
     const struct cuda_backend *backend = cuda_backend_of(session);
@@ -28,8 +25,7 @@ static struct gemm_shape product_shape(const struct cuda_session *session, enum 
     }
 }
 
-static struct gemm_operands layer_operands(const struct cuda_session *session, enum product product,
-                                           int layer) {
+struct gemm_operands schedule_operands(const struct cuda_session *session, enum product product, int layer) {
     const struct weights *weights = &cuda_backend_of(session)->weights;
     const struct session_buffers *b = &session->buffers;
     auto tensor = [&](enum gpt2_tensor name) { return weights_tensor(weights, name, layer); };
@@ -56,7 +52,8 @@ static enum status find_layer_plan(struct cuda_session *session, enum product pr
     const int L = backend->base.config.layers;
     const struct gemm_shape shape = product_shape(session, product, tokens);
     const struct gemm_target target = target_of(session);
-    for (int layer = 0; layer < L; layer++) session->trials[layer] = layer_operands(session, product, layer);
+    for (int layer = 0; layer < L; layer++)
+        session->trials[layer] = schedule_operands(session, product, layer);
     return gemm_find(backend->gemms, &shape, session->trials, L, &target, plan, error);
 }
 
@@ -67,8 +64,8 @@ static enum status find_head_plan(struct cuda_session *session, const struct gem
     return gemm_find(cuda_backend_of(session)->gemms, &shape, operands, 1, &target, plan, error);
 }
 
-static enum status run_lm_head(struct cuda_session *session, const void *input, float *logits, int rows,
-                               struct error *error) {
+enum status schedule_lm_head(struct cuda_session *session, const void *input, float *logits, int rows,
+                             struct error *error) {
     const struct gemm_operands operands = {weights_tensor(&cuda_backend_of(session)->weights, GPT2_LMHEAD, 0),
                                            NULL, input, logits};
     const struct gemm_target target = target_of(session);
@@ -85,27 +82,35 @@ static enum status prepare_lm_head(struct cuda_session *session, const void *inp
     return rows > 0 ? find_head_plan(session, &operands, rows, &plan, error) : STATUS_OK;
 }
 
+enum status schedule_prepare_product(struct cuda_session *session, enum product product, int tokens,
+                                     struct error *error) {
+    const struct gemm_plan *plan;
+    return find_layer_plan(session, product, tokens, &plan, error);
+}
+
+enum status schedule_prepare_head(struct cuda_session *session, int rows, struct error *error) {
+    return prepare_lm_head(session, session->buffers.last, session->buffers.logits, rows, error);
+}
+
 enum status schedule_prepare(struct cuda_session *session, int tokens, int heads, int positions,
                              struct error *error) {
     const struct session_buffers *b = &session->buffers;
-    const struct gemm_plan *plan;
     for (int product = 0; product < LAYER_PRODUCTS; product++)
-        TRY(find_layer_plan(session, (enum product)product, tokens, &plan, error));
-    TRY(prepare_lm_head(session, b->last, b->logits, heads, error));
+        TRY(schedule_prepare_product(session, (enum product)product, tokens, error));
+    TRY(schedule_prepare_head(session, heads, error));
     if (positions >= session->chunk)
         TRY(prepare_lm_head(session, b->normed, b->logits_chunk, session->chunk, error));
     return prepare_lm_head(session, b->normed, b->logits_chunk, positions % session->chunk, error);
 }
 
 // ---- the layers
-// -------------------------------------------------------------------------------------------------
 
-static void *offset_elements(const struct cuda_session *session, void *base, int64_t elements) {
+void *schedule_offset(const struct cuda_session *session, void *base, int64_t elements) {
     return (char *)base + elements * (int64_t)dtype_size(cuda_backend_of(session)->base.options.dtype);
 }
 
 // What both forms of attention share; q from the packed activations.
-static struct attention_args attention_base(const struct cuda_session *session, int layer) {
+struct attention_args schedule_attention(const struct cuda_session *session, int layer) {
     const struct cuda_backend *backend = cuda_backend_of(session);
     const struct gpt2_config *config = &backend->base.config;
     struct attention_args args = {};
@@ -118,7 +123,7 @@ static struct attention_args attention_base(const struct cuda_session *session, 
     return args;
 }
 
-static void *cache_of(const struct cuda_session *session, int layer, int k_or_v) {
+void *schedule_cache(const struct cuda_session *session, int layer, int k_or_v) {
     return (char *)session->buffers.kv + (2 * (int64_t)layer + k_or_v) * session->kv_stride;
 }
 
@@ -128,43 +133,24 @@ static enum status attend_packed(struct cuda_session *session, const struct pack
     const struct cuda_backend *backend = cuda_backend_of(session);
     const struct session_buffers *b = &session->buffers;
     const int C = backend->base.config.channels;
-    struct attention_args args = attention_base(session, layer);
+    struct attention_args args = schedule_attention(session, layer);
     if (packed->write_cache) {
         CUDA_TRY(kv_write(args.dtype, b->qkv, b->starts, packed->rows, packed->count, packed->tokens, args.H,
-                          args.D, session->base.spec.max_tokens, cache_of(session, layer, 0),
-                          cache_of(session, layer, 1), backend->stream));
+                          args.D, session->base.spec.max_tokens, schedule_cache(session, layer, 0),
+                          schedule_cache(session, layer, 1), backend->stream));
     }
     args.B = packed->count;
     args.q = attention_packed(b->qkv, 3 * (int64_t)C, args.D, b->starts);
-    args.k = attention_packed(offset_elements(session, b->qkv, C), 3 * (int64_t)C, args.D, b->starts);
+    args.k = attention_packed(schedule_offset(session, b->qkv, C), 3 * (int64_t)C, args.D, b->starts);
     args.v =
-        attention_packed(offset_elements(session, b->qkv, 2 * (int64_t)C), 3 * (int64_t)C, args.D, b->starts);
+        attention_packed(schedule_offset(session, b->qkv, 2 * (int64_t)C), 3 * (int64_t)C, args.D, b->starts);
     args.max_queries = args.max_keys = packed->longest;
     return attention_run(ATTENTION_FLASH, &args, backend->stream, error);
 }
 
-// A cached step: one query per row; its key and value are appended to the cache on the way.
-static enum status attend_cached(struct cuda_session *session, int max_keys, int layer, struct error *error) {
-    const struct cuda_backend *backend = cuda_backend_of(session);
-    const struct session_buffers *b = &session->buffers;
-    const int C = backend->base.config.channels, max_tokens = session->base.spec.max_tokens;
-    struct attention_args args = attention_base(session, layer);
-    args.B = session->base.spec.rows;
-    args.q = attention_packed(b->qkv, 3 * (int64_t)C, args.D, NULL);
-    args.q.row_stride = 3 * (int64_t)C;
-    args.k = attention_cache(cache_of(session, layer, 0), args.H, max_tokens, args.D);
-    args.v = attention_cache(cache_of(session, layer, 1), args.H, max_tokens, args.D);
-    args.lengths = b->lengths;
-    args.new_k = offset_elements(session, b->qkv, C);
-    args.new_v = offset_elements(session, b->qkv, 2 * (int64_t)C);
-    args.max_queries = 1;
-    args.max_keys = max_keys;
-    return attention_run(ATTENTION_SPLITKV, &args, backend->stream, error);
-}
-
-static enum status normalize(struct cuda_session *session, void *out, const int32_t *index,
-                             enum gpt2_tensor weight, enum gpt2_tensor bias, int layer, int rows,
-                             struct error *error) {
+enum status schedule_layernorm(struct cuda_session *session, void *out, const int32_t *index,
+                               enum gpt2_tensor weight, enum gpt2_tensor bias, int layer, int rows,
+                               struct error *error) {
     const struct cuda_backend *backend = cuda_backend_of(session);
     const struct gpt2_config *config = &backend->base.config;
     CUDA_TRY(layernorm_run(backend->base.options.dtype, out, session->buffers.x, index,
@@ -174,29 +160,27 @@ static enum status normalize(struct cuda_session *session, void *out, const int3
     return STATUS_OK;
 }
 
-static enum status run_product(struct cuda_session *session, const struct gemm_plan *plan,
-                               enum product product, int layer, int tokens, struct error *error) {
-    const struct gemm_operands operands = layer_operands(session, product, layer);
+enum status schedule_product(struct cuda_session *session, enum product product, int layer, int tokens,
+                             struct error *error) {
+    const struct gemm_operands operands = schedule_operands(session, product, layer);
     const struct gemm_target target = target_of(session);
+    const struct gemm_plan *plan;
+    TRY(find_layer_plan(session, product, tokens, &plan, error));
     return gemm_run(plan, tokens, &operands, &target, error);
 }
 
-// The residual stream x (N, C) through all layers: of packed rows, or with `packed` NULL of a cached step.
-static enum status run_layers(struct cuda_session *session, const struct packed_rows *packed, int N,
-                              int max_keys, struct error *error) {
+static enum status run_layers(struct cuda_session *session, const struct packed_rows *packed,
+                              struct error *error) {
     const struct session_buffers *b = &session->buffers;
-    const struct gemm_plan *plans[LAYER_PRODUCTS];
-    for (int i = 0; i < LAYER_PRODUCTS; i++)
-        TRY(find_layer_plan(session, (enum product)i, N, &plans[i], error));
+    const int N = packed->tokens;
     for (int layer = 0; layer < cuda_backend_of(session)->base.config.layers; layer++) {
-        TRY(normalize(session, b->normed, NULL, GPT2_LN1W, GPT2_LN1B, layer, N, error));
-        TRY(run_product(session, plans[PRODUCT_QKV], PRODUCT_QKV, layer, N, error));
-        TRY(packed ? attend_packed(session, packed, layer, error)
-                   : attend_cached(session, max_keys, layer, error));
-        TRY(run_product(session, plans[PRODUCT_ATTPROJ], PRODUCT_ATTPROJ, layer, N, error));
-        TRY(normalize(session, b->normed, NULL, GPT2_LN2W, GPT2_LN2B, layer, N, error));
-        TRY(run_product(session, plans[PRODUCT_FC], PRODUCT_FC, layer, N, error));
-        TRY(run_product(session, plans[PRODUCT_FCPROJ], PRODUCT_FCPROJ, layer, N, error));
+        TRY(schedule_layernorm(session, b->normed, NULL, GPT2_LN1W, GPT2_LN1B, layer, N, error));
+        TRY(schedule_product(session, PRODUCT_QKV, layer, N, error));
+        TRY(attend_packed(session, packed, layer, error));
+        TRY(schedule_product(session, PRODUCT_ATTPROJ, layer, N, error));
+        TRY(schedule_layernorm(session, b->normed, NULL, GPT2_LN2W, GPT2_LN2B, layer, N, error));
+        TRY(schedule_product(session, PRODUCT_FC, layer, N, error));
+        TRY(schedule_product(session, PRODUCT_FCPROJ, layer, N, error));
     }
     return STATUS_OK;
 }
@@ -212,33 +196,19 @@ enum status schedule_packed(struct cuda_session *session, const struct packed_ro
                           weights_tensor(&backend->weights, GPT2_WPE, 0), packed->tokens_by_row,
                           packed->tokens_stride, b->starts, packed->rows, packed->count, packed->tokens,
                           backend->base.config.channels, backend->stream));
-    return run_layers(session, packed, packed->tokens, 0, error);
-}
-
-enum status schedule_cached_step(struct cuda_session *session, int max_keys, struct error *error) {
-    const struct cuda_backend *backend = cuda_backend_of(session);
-    const struct session_buffers *b = &session->buffers;
-    const int B = session->base.spec.rows;
-    CUDA_TRY(embed_newest(backend->base.options.dtype, b->x, weights_tensor(&backend->weights, GPT2_WTE, 0),
-                          weights_tensor(&backend->weights, GPT2_WPE, 0), b->tokens,
-                          session->base.spec.max_tokens, b->lengths, B, backend->base.config.channels,
-                          backend->stream));
-    TRY(run_layers(session, NULL, B, max_keys, error));
-    TRY(normalize(session, b->last, NULL, GPT2_LNFW, GPT2_LNFB, 0, B, error));
-    return run_lm_head(session, b->last, b->logits, B, error);
+    return run_layers(session, packed, error);
 }
 
 // ---- logits and tokens
-// ----------------------------------------------------------------------------------------
 
 enum status schedule_normalize(struct cuda_session *session, int N, struct error *error) {
-    return normalize(session, session->buffers.normed, NULL, GPT2_LNFW, GPT2_LNFB, 0, N, error);
+    return schedule_layernorm(session, session->buffers.normed, NULL, GPT2_LNFW, GPT2_LNFB, 0, N, error);
 }
 
 enum status schedule_positions(struct cuda_session *session, int first, int n, struct error *error) {
     const int64_t C = cuda_backend_of(session)->base.config.channels;
-    return run_lm_head(session, offset_elements(session, session->buffers.normed, first * C),
-                       session->buffers.logits_chunk, n, error);
+    return schedule_lm_head(session, schedule_offset(session, session->buffers.normed, first * C),
+                            session->buffers.logits_chunk, n, error);
 }
 
 static enum status all_positions(struct cuda_session *session, const struct packed_rows *packed,
@@ -260,13 +230,13 @@ enum status schedule_last(struct cuda_session *session, const struct packed_rows
                           struct error *error) {
     if (session->base.spec.logits == LOGITS_ALL) return all_positions(session, packed, first, error);
     const int64_t C = cuda_backend_of(session)->base.config.channels;
-    return normalize(session, offset_elements(session, session->buffers.last, first * C),
-                     session->buffers.ends, GPT2_LNFW, GPT2_LNFB, 0, packed->count, error);
+    return schedule_layernorm(session, schedule_offset(session, session->buffers.last, first * C),
+                              session->buffers.ends, GPT2_LNFW, GPT2_LNFB, 0, packed->count, error);
 }
 
 enum status schedule_logits(struct cuda_session *session, int count, struct error *error) {
     if (session->base.spec.logits == LOGITS_ALL) return STATUS_OK; // schedule_last has left them
-    return run_lm_head(session, session->buffers.last, session->buffers.logits, count, error);
+    return schedule_lm_head(session, session->buffers.last, session->buffers.logits, count, error);
 }
 
 enum status schedule_sample(struct cuda_session *session, int count, const int32_t *rows,

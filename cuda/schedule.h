@@ -3,6 +3,8 @@
 #ifndef CUDA_SCHEDULE_H
 #define CUDA_SCHEDULE_H
 
+#include "cuda/attention.h"
+#include "cuda/gemm.h"
 #include "cuda/session.h"
 
 #include <stdbool.h>
@@ -42,12 +44,33 @@ CHECKED enum status schedule_logits(struct cuda_session *session, int count, str
 CHECKED enum status schedule_normalize(struct cuda_session *session, int N, struct error *error);
 CHECKED enum status schedule_positions(struct cuda_session *session, int first, int n, struct error *error);
 
-// One cached step of all B rows from their newest tokens to their logits (B, Vp). `max_keys` bounds every
-// row's length.
-CHECKED enum status schedule_cached_step(struct cuda_session *session, int max_keys, struct error *error);
-
 // Draws the next token of `count` rows from the logits and appends it; rows as in struct packed_rows.
 CHECKED enum status schedule_sample(struct cuda_session *session, int count, const int32_t *rows,
                                     struct error *error);
+
+// ---- parts of a layer, shared with the cached step (cached_step.h)
+
+enum product { PRODUCT_QKV, PRODUCT_ATTPROJ, PRODUCT_FC, PRODUCT_FCPROJ, LAYER_PRODUCTS, PRODUCT_LMHEAD };
+
+// Where a layer's product finds its operands in the weights and the session's buffers.
+struct gemm_operands schedule_operands(const struct cuda_session *session, enum product product, int layer);
+// Plans one layer product over `tokens` rows, or the LM head's over `rows`.
+CHECKED enum status schedule_prepare_product(struct cuda_session *session, enum product product, int tokens,
+                                             struct error *error);
+CHECKED enum status schedule_prepare_head(struct cuda_session *session, int rows, struct error *error);
+// The product over `tokens` rows by cuBLASLt.
+CHECKED enum status schedule_product(struct cuda_session *session, enum product product, int layer,
+                                     int tokens, struct error *error);
+// logits (rows, Vp) of input (rows, C) by cuBLASLt.
+CHECKED enum status schedule_lm_head(struct cuda_session *session, const void *input, float *logits, int rows,
+                                     struct error *error);
+// LayerNorm of `rows` rows of the residual stream, of rows index[i] unless index is NULL.
+CHECKED enum status schedule_layernorm(struct cuda_session *session, void *out, const int32_t *index,
+                                       enum gpt2_tensor weight, enum gpt2_tensor bias, int layer, int rows,
+                                       struct error *error);
+// Attention of a layer, all but its rows, queries, keys and values.
+struct attention_args schedule_attention(const struct cuda_session *session, int layer);
+void *schedule_cache(const struct cuda_session *session, int layer, int k_or_v);
+void *schedule_offset(const struct cuda_session *session, void *base, int64_t elements);
 
 #endif

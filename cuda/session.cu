@@ -4,6 +4,7 @@
 #include "cuda/check.h"
 #include "cuda/decode.h"
 #include "cuda/sample.h"
+#include "cuda/skinny.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -79,6 +80,9 @@ static void place_activations(struct session_buffers *buffers, struct arena *are
     buffers->gemm_workspace = take(arena, ACTIVATIONS, 1, GEMM_WORKSPACE_BYTES);
     buffers->attention_workspace = take(arena, ACTIVATIONS, 1, (int64_t)attention_bytes(config, spec));
     buffers->sample_workspace = take(arena, ACTIVATIONS, 1, (int64_t)sample_workspace_bytes(spec->rows));
+    if (B <= SKINNY_MAX_ROWS)
+        buffers->head_partial =
+            (int2 *)take(arena, ACTIVATIONS, B, skinny_head_blocks() * (int64_t)sizeof(int2));
 }
 
 static void place_tokens(struct session_buffers *buffers, struct arena *arena,

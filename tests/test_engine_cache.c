@@ -37,8 +37,8 @@ struct run {
     float *logits;   // (steps, rows, V)
 };
 
-static struct run run_rows(struct backend *backend, bool kv_cache, int rows, const int *row_lengths,
-                           const int32_t *prompts) {
+static struct run run_by_path(struct backend *backend, bool kv_cache, enum decode_path path, int rows,
+                              const int *row_lengths, const int32_t *prompts) {
     int V = backend_config(backend)->vocab;
     struct run run = {rows, new_tokens, V, NULL, NULL};
     run.tokens = calloc((size_t)(new_tokens * rows), sizeof *run.tokens);
@@ -46,7 +46,9 @@ static struct run run_rows(struct backend *backend, bool kv_cache, int rows, con
     assert_non_null(run.tokens);
     assert_non_null(run.logits);
     struct error error = {0};
-    struct session *session = fixture_session(backend, fixture_spec(rows, max_tokens, kv_cache));
+    struct session_spec spec = fixture_spec(rows, max_tokens, kv_cache);
+    spec.decode_path = path;
+    struct session *session = fixture_session(backend, spec);
     fixture_prefill(session, rows, row_lengths, prompts);
     for (int step = 0; step < new_tokens; step++) {
         if (step > 0) require_ok(session_decode(session, 1, &error), &error);
@@ -58,6 +60,11 @@ static struct run run_rows(struct backend *backend, bool kv_cache, int rows, con
     }
     session_close(session);
     return run;
+}
+
+static struct run run_rows(struct backend *backend, bool kv_cache, int rows, const int *row_lengths,
+                           const int32_t *prompts) {
+    return run_by_path(backend, kv_cache, DECODE_AUTO, rows, row_lengths, prompts);
 }
 
 static void run_free(struct run run) {
@@ -106,6 +113,17 @@ static void check_cache_on_off(struct backend *backend, double tolerance) {
     for (int row = 0; row < B; row++) check_rows_equal("cache on and off", on, row, off, row, tolerance);
     run_free(on);
     run_free(off);
+}
+
+// The fused kernels against the plain ones, on backends that have both.
+static void check_decode_paths(struct backend *backend, double tolerance) {
+    int32_t prompts[prompt_tokens];
+    make_prompts(prompts);
+    struct run graph = run_by_path(backend, true, DECODE_GRAPH, B, lengths, prompts);
+    struct run fused = run_by_path(backend, true, DECODE_FUSED, B, lengths, prompts);
+    for (int row = 0; row < B; row++) check_rows_equal("decode paths", graph, row, fused, row, tolerance);
+    run_free(graph);
+    run_free(fused);
 }
 
 static void check_alone_or_in_batch(struct backend *backend, double tolerance) {
@@ -249,6 +267,7 @@ static void check_sampling_keyed_by_request(struct backend *backend, double tole
         for_each_dtype(check_##name);                                                                        \
     }
 ENGINE_TEST(cache_on_off)
+ENGINE_TEST(decode_paths)
 ENGINE_TEST(alone_or_in_batch)
 ENGINE_TEST(steps_per_call)
 ENGINE_TEST(continuous_batching)
@@ -257,9 +276,13 @@ ENGINE_TEST(sampling_keyed_by_request)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cache_on_off),   cmocka_unit_test(test_alone_or_in_batch),
-        cmocka_unit_test(test_steps_per_call), cmocka_unit_test(test_continuous_batching),
-        cmocka_unit_test(test_logits_all),     cmocka_unit_test(test_sampling_keyed_by_request),
+        cmocka_unit_test(test_cache_on_off),
+        cmocka_unit_test(test_decode_paths),
+        cmocka_unit_test(test_alone_or_in_batch),
+        cmocka_unit_test(test_steps_per_call),
+        cmocka_unit_test(test_continuous_batching),
+        cmocka_unit_test(test_logits_all),
+        cmocka_unit_test(test_sampling_keyed_by_request),
     };
     fixture_use_device("cpu");
     int failed = cmocka_run_group_tests_name("invariances, cpu", tests, NULL, NULL);

@@ -59,6 +59,7 @@ static enum status measure(const struct options *options, struct backend *backen
                                   .kvcache = arms[options->kvcache],
                                   .prompt_len = options->prompt_len,
                                   .gen_len = options->gen_len,
+                                  .decode_path = (enum decode_path)options->decode_path,
                                   .logits = options->logits == LOGITS_CHOICE_ALL ? LOGITS_ALL : LOGITS_LAST,
                                   .reps = options->reps,
                                   .noise = options->noise_percent / 100,

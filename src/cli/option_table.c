@@ -62,6 +62,8 @@ static const struct choice logits_modes[] = {
     {"last", LOGITS_CHOICE_LAST}, {"all", LOGITS_CHOICE_ALL}, {NULL, 0}};
 
 static const struct choice references[] = {{"published-a100", REFERENCE_PUBLISHED_A100}, {NULL, 0}};
+static const struct choice decode_paths[] = {
+    {"auto", DECODE_CHOICE_AUTO}, {"graph", DECODE_CHOICE_GRAPH}, {"fused", DECODE_CHOICE_FUSED}, {NULL, 0}};
 
 enum { MOST_ROWS = 1 << 20, MOST_TOKENS = 1 << 20, MOST_RUNS = 100000, MOST_THREADS = 4096 };
 
@@ -92,6 +94,10 @@ const struct option option_table[] = {
     {"logits", OPTION_CHOICE, BENCH | INFO, FIELD(logits),
      .help = "apply the LM head to a row's last position or to all", .initial = "last",
      .choices = logits_modes},
+    {"decode-path", OPTION_CHOICE, BENCH, FIELD(decode_path),
+     .help =
+         "on a GPU, cached steps by library products (graph) or by\nour own kernels where they exist (fused)",
+     .initial = "auto", .choices = decode_paths},
     {"refresh", OPTION_FLAG, BENCH, FIELD(refresh),
      .help = "measure the device's ceilings again instead of taking\nthose found before"},
     {"gpu-hour-usd", OPTION_REAL, BENCH, FIELD(gpu_hour_usd), "USD",

@@ -24,6 +24,7 @@ enum format { FORMAT_TABLE, FORMAT_CSV, FORMAT_JSON, FORMAT_JSONL, FORMAT_MARKDO
 enum kvcache { KVCACHE_ON, KVCACHE_OFF, KVCACHE_BOTH };
 enum dtype_choice { DTYPE_CHOICE_AUTO, DTYPE_CHOICE_F32, DTYPE_CHOICE_F16, DTYPE_CHOICE_BF16 };
 enum reference_choice { REFERENCE_NONE, REFERENCE_PUBLISHED_A100 };
+enum decode_path_choice { DECODE_CHOICE_AUTO, DECODE_CHOICE_GRAPH, DECODE_CHOICE_FUSED };
 enum logits_choice { LOGITS_CHOICE_LAST, LOGITS_CHOICE_ALL };
 
 // Texts and ids in the order they were given, whichever option they came by.
@@ -53,6 +54,7 @@ struct options {
     int format;              // enum format
     int kvcache;             // enum kvcache
     int logits;              // enum logits_choice
+    int decode_path;         // enum decode_path_choice
     int threads;             // 0: all
     uint64_t seed;
 

@@ -184,6 +184,11 @@ enum status session_retire(struct session *session, const int *rows, int count, 
 int session_row_length(const struct session *session, int row) {
     return session->lengths[row];
 }
+const char *session_decode_path(const struct session *session) {
+    const struct backend_ops *ops = session->backend->ops;
+    return ops->decode_path ? ops->decode_path(session) : "";
+}
+
 const struct session_spec *session_spec_of(const struct session *session) {
     return &session->spec;
 }

@@ -83,11 +83,20 @@ enum logits_mode {
     LOGITS_ALL,  // to every position that is fed, as the published experiment did
 };
 
+// Which kernels a cached decode step is made of. Backends with one way of decoding have no choice.
+enum decode_path {
+    DECODE_AUTO,  // what measured fastest for the shapes and the device
+    DECODE_GRAPH, // a graph of library products and plain kernels: the reference the others are tested
+                  // against
+    DECODE_FUSED, // fused kernels where they exist for the shapes, the device and the dtype
+};
+
 struct session_spec {
     int rows;       // B >= 1
     int max_tokens; // longest a row may become, 2 .. context
     bool kv_cache;  // false: every step recomputes every live row's whole prefix through the prefill path
     enum logits_mode logits;
+    enum decode_path decode_path;
     bool keep_logits; // session_logits may be called
     bool time_steps;  // session_step_times may be called
     struct sampling sampling;
@@ -144,6 +153,10 @@ CHECKED enum status session_retire(struct session *session, const int *rows, int
 
 int session_row_length(const struct session *session, int row); // 0: the row is free
 const struct session_spec *session_spec_of(const struct session *session);
+
+// Which kernels a step of this session's decode is made of: "fused", "graph", or "" where a backend has one
+// way.
+const char *session_decode_path(const struct session *session);
 
 // The f32 logits (V) the newest token of a live row was sampled from. Needs keep_logits. Waits.
 CHECKED enum status session_logits(struct session *session, int row, float *logits, struct error *error);
@@ -229,6 +242,7 @@ struct backend_ops {
     enum status (*logits)(struct session *session, int row, float *logits, struct error *error);
     enum status (*step_times)(struct session *session, float *milliseconds, struct error *error);
     enum status (*score)(struct session *session, const struct score_request *request, struct error *error);
+    const char *(*decode_path)(const struct session *session); // NULL: one way of decoding
     enum status (*probe)(struct backend *backend, const struct probe *probe, double *seconds,
                          struct error *error);
 };

@@ -36,12 +36,16 @@ enum status arm_open(struct arm *arm, const struct arm_setting *setting, struct 
                                       .max_tokens = options->prompt_len + options->gen_len,
                                       .kv_cache = arm->row->kv_cache,
                                       .logits = options->logits,
+                                      .decode_path = options->decode_path,
                                       .time_steps = arm->time_steps,
                                       .sampling = {.top_p = 1, .seed = options->seed}};
     setting->progress(setting->progress_context, BENCH_OPENING, arm, 0);
     backend_ledger(setting->backend, &spec, &arm->row->memory);
     enum status status = session_open(setting->backend, &spec, &arm->session, error);
     if (status != STATUS_OK && status != STATUS_OUT_OF_MEMORY) arm_fail(arm, status, error);
+    if (status == STATUS_OK)
+        snprintf(arm->row->decode_path, sizeof arm->row->decode_path, "%s",
+                 session_decode_path(arm->session));
     return status;
 }
 

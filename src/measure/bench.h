@@ -30,6 +30,7 @@ struct bench_options {
     enum bench_kvcache kvcache;
     int prompt_len, gen_len; // tokens per row, each >= 1, together within the model's context
     enum logits_mode logits;
+    enum decode_path decode_path;
     // Repetitions of an arm: so many when `reps` > 0. When it is 0, at least 5 (only 1, and a note, where one
     // takes longer than 10 s), and more until the 95 % interval of the mean is within +- `noise` of it, as a
     // fraction, at most 100. An arm whose repetitions have taken `max_seconds` gets no more in either case.

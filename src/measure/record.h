@@ -95,7 +95,8 @@ struct bench_row {
     double decode_tok_s;  // batch / ms_per_step; 0 likewise
     struct step_times step;
     struct row_sensors sensors; // during the repetitions
-    char token_hash[17];        // FNV-1a 64 of the generated tokens, 16 hexadecimal digits; empty: no tokens
+    char decode_path[16]; // session_decode_path: which kernels decoded; empty: not begun, or one way only
+    char token_hash[17];  // FNV-1a 64 of the generated tokens, 16 hexadecimal digits; empty: no tokens
     struct memory_ledger memory;
     double speedup; // median tok/s over the uncached arm's; 0: not known. On cached rows only.
     struct arm_agreement agreement;

@@ -303,15 +303,16 @@ static enum status read_names(const char *kvcache, const char *status, struct be
 
 static enum status read_row(json_t *json, const char *where, struct bench_row *row, struct error *error) {
     const struct int_field ints[] = {{"batch", &row->batch, 1}, {"reps", &row->reps, 0}};
-    const char *kvcache, *status, *reason, *note, *token_hash;
+    const char *kvcache, *status, *reason, *note, *decode_path, *token_hash;
     json_t *tok_s, *step, *speedup, *agreement, *memory, *sensors;
     json_error_t json_error;
     if (json_unpack_ex(json, &json_error, 0,
-                       "{s:s, s:s, s:s, s:s, s:o, s:F, s:F, s:F, s:o, s:s, s:o, s:o, s:o, s:o}", "kvcache",
-                       &kvcache, "status", &status, "reason", &reason, "note", &note, "tok_s", &tok_s,
-                       "prefill_ms", &row->prefill_ms, "ms_per_step", &row->ms_per_step, "decode_tok_s",
-                       &row->decode_tok_s, "step_ms", &step, "token_hash", &token_hash, "speedup", &speedup,
-                       "agreement", &agreement, "memory", &memory, "sensors", &sensors) != 0)
+                       "{s:s, s:s, s:s, s:s, s:o, s:F, s:F, s:F, s:o, s:s, s:s, s:o, s:o, s:o, s:o}",
+                       "kvcache", &kvcache, "status", &status, "reason", &reason, "note", &note, "tok_s",
+                       &tok_s, "prefill_ms", &row->prefill_ms, "ms_per_step", &row->ms_per_step,
+                       "decode_tok_s", &row->decode_tok_s, "step_ms", &step, "decode_path", &decode_path,
+                       "token_hash", &token_hash, "speedup", &speedup, "agreement", &agreement, "memory",
+                       &memory, "sensors", &sensors) != 0)
         return unpack_error(&json_error, where, error);
     TRY(READ_INTS(json, ints, where, error));
     if (!(row->prefill_ms >= 0) || !(row->ms_per_step >= 0))
@@ -320,6 +321,7 @@ static enum status read_row(json_t *json, const char *where, struct bench_row *r
     TRY(read_names(kvcache, status, row, where, error));
     TRY(copy_text(row->reason, sizeof row->reason, reason, where, error));
     TRY(copy_text(row->note, sizeof row->note, note, where, error));
+    TRY(copy_text(row->decode_path, sizeof row->decode_path, decode_path, where, error));
     TRY(copy_text(row->token_hash, sizeof row->token_hash, token_hash, where, error));
     TRY(read_agreement(agreement, &row->agreement, where, error));
     TRY(read_steps(step, &row->step, where, error));

@@ -134,12 +134,13 @@ static json_t *sensors_json(const struct row_sensors *sensors) {
 static json_t *row_json(const struct bench_record *record, const struct bench_row *row) {
     const struct row_metrics metrics = row_metrics(record, row);
     return json_pack(
-        "{s:i, s:s, s:s, s:o, s:o, s:i, s:o, s:f, s:f, s:f, s:f, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o}",
+        "{s:i, s:s, s:s, s:o, s:o, s:i, s:o, s:f, s:f, s:f, s:f, s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:o, "
+        "s:o}",
         "batch", row->batch, "kvcache", row->kv_cache ? "on" : "off", "status", row_status_name(row->status),
         "reason", report_text(row->reason), "note", report_text(row->note), "reps", row->reps, "tok_s",
         summary_json(&row->tok_s, row->samples), "tok_s_per_row", row->tok_s_per_row, "prefill_ms",
         row->prefill_ms, "ms_per_step", row->ms_per_step, "decode_tok_s", row->decode_tok_s, "step_ms",
-        step_json(&row->step), "token_hash", row->token_hash, "speedup",
+        step_json(&row->step), "decode_path", row->decode_path, "token_hash", row->token_hash, "speedup",
         report_known(row->speedup, row->speedup > 0), "agreement", agreement_json(&row->agreement), "memory",
         memory_json(&row->memory), "roofline", roofline_json(&metrics), "sensors",
         sensors_json(&row->sensors), "cost", cost_json(record, row));

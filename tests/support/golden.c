@@ -42,8 +42,8 @@ void golden_load(const char *path, struct golden *golden) {
         struct golden_case *c = &golden->cases[i];
         int ignored;
         c->tokens = ids_of(json_object_get(item, "tokens"), &c->count);
-        c->argmax = ids_of(json_object_get(item, "argmax"), &ignored);
-        c->nll = numbers_of(json_object_get(item, "nll"), &ignored);
+        c->argmax = ids_of(json_object_get(item, "argmax"), &c->argmax_count);
+        c->nll = numbers_of(json_object_get(item, "nll"), &c->nll_count);
         c->last_logits = numbers_of(json_object_get(item, "last_logits"), &ignored);
         c->greedy = ids_of(json_object_get(item, "greedy"), &c->greedy_count);
         c->greedy_gap = numbers_of(json_object_get(item, "greedy_top2_gap"), &ignored);

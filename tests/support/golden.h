@@ -7,8 +7,10 @@
 struct golden_case {
     int count;           // tokens fed
     int32_t *tokens;     // (count)
-    int32_t *argmax;     // (count) after each position
-    double *nll;         // (count - 1) loss of token i + 1
+    int argmax_count;    // the longest case lists its first positions only
+    int32_t *argmax;     // (argmax_count) after each position
+    int nll_count;       //
+    double *nll;         // (nll_count) loss of token i + 1
     double *last_logits; // (V)
     int greedy_count;    // 0 where the tokens already fill the context
     int32_t *greedy;     // (greedy_count) the continuation
