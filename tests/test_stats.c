@@ -78,11 +78,82 @@ static void test_student_quantiles(void **state) {
     assert_close(stats_student_t95(120), 1.9799, 1e-4);
 }
 
+static struct ratio ratio_of(const double *a, int a_count, const double *b, int b_count) {
+    const struct summary old = stats_summarize(a, a_count), new = stats_summarize(b, b_count);
+    return stats_ratio(&old, &new);
+}
+
+static void test_ratio_of_means(void **state) {
+    (void)state;
+    // Both have sd / mean = 0.1: v = 0.01 / 3 each, nu = 4, half width 2.776 sqrt(0.02 / 3) = 0.226659
+    const double a[] = {9, 10, 11}, b[] = {18, 20, 22};
+    struct ratio ratio = ratio_of(a, 3, b, 3);
+    assert_close(ratio.value, 2, 1e-12);
+    assert_close(ratio.low, 2 / 1.254403, 1e-5);
+    assert_close(ratio.high, 2 * 1.254403, 1e-5);
+    // v = 2.5 / 100^2 / 5 and 2 / 111^2 / 2, nu = 2.385 is taken as 2: t = 4.303
+    const double c[] = {100, 102, 98, 101, 99}, d[] = {110, 112};
+    ratio = ratio_of(c, 5, d, 2);
+    assert_close(ratio.value, 1.11, 1e-12);
+    assert_close(ratio.low, 1.056625, 1e-6);
+    assert_close(ratio.high, 1.166072, 1e-6);
+}
+
+static void test_ratio_without_spread(void **state) {
+    (void)state;
+    const double one[] = {10}, many[] = {20, 20, 20}, other[] = {1e-200, 1.0000001e-200};
+    struct ratio ratio = ratio_of(one, 1, many, 3);
+    assert_close(ratio.value, 2, 0);
+    assert_close(ratio.low, 0, 0); // not known
+    ratio = ratio_of(many, 3, many, 3);
+    assert_close(ratio.low, 1, 0);
+    assert_close(ratio.high, 1, 0);
+    assert_true(isfinite(ratio_of(many, 3, other, 2).low));
+    const double huge[] = {1e308, 1.7e308}; // their sum is no number
+    ratio = ratio_of(many, 3, huge, 2);
+    assert_close(ratio.low, 0, 0);
+}
+
+// Sum of 12 uniform numbers less 6: near enough to normal. xorshift64 (Marsaglia 2003).
+static double draw_normal(uint64_t *random) {
+    double sum = -6;
+    for (int i = 0; i < 12; i++) {
+        *random ^= *random << 13;
+        *random ^= *random >> 7;
+        *random ^= *random << 17;
+        sum += (double)(*random >> 11) / 9007199254740992.0;
+    }
+    return sum;
+}
+
+static void test_ratio_interval_holds_the_truth_19_times_in_20(void **state) {
+    (void)state;
+    uint64_t random = 42;
+    const int trials = 20000;
+    int held = 0;
+    for (int trial = 0; trial < trials; trial++) {
+        double a[5], b[8]; // true means 100 and 120, spreads of 4 % and 1 %
+        for (int i = 0; i < 5; i++) a[i] = 100 + 4 * draw_normal(&random);
+        for (int i = 0; i < 8; i++) b[i] = 120 + 1.2 * draw_normal(&random);
+        const struct ratio ratio = ratio_of(a, 5, b, 8);
+        held += ratio.low <= 1.2 && 1.2 <= ratio.high;
+    }
+    // Four standard errors of 20000 trials are 0.6 %; rounding the degrees of freedom down makes it a little
+    // wider than it needs to be.
+    assert_in_range(held, 0.944 * trials, 0.966 * trials);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_summary_of_known_samples), cmocka_unit_test(test_one_sample_has_no_spread),
-        cmocka_unit_test(test_no_samples_are_all_zero),  cmocka_unit_test(test_large_offset_keeps_its_spread),
-        cmocka_unit_test(test_percentiles_interpolate),  cmocka_unit_test(test_student_quantiles),
+        cmocka_unit_test(test_summary_of_known_samples),
+        cmocka_unit_test(test_one_sample_has_no_spread),
+        cmocka_unit_test(test_no_samples_are_all_zero),
+        cmocka_unit_test(test_large_offset_keeps_its_spread),
+        cmocka_unit_test(test_percentiles_interpolate),
+        cmocka_unit_test(test_student_quantiles),
+        cmocka_unit_test(test_ratio_of_means),
+        cmocka_unit_test(test_ratio_without_spread),
+        cmocka_unit_test(test_ratio_interval_holds_the_truth_19_times_in_20),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -31,21 +31,6 @@ static void show_progress(void *context, const struct bench_progress *now) {
     progress_update(context, text, fraction, now->eta_seconds);
 }
 
-static enum report_format report_format(const struct options *options) {
-    switch (options->format) {
-    case FORMAT_CSV:
-        return REPORT_CSV;
-    case FORMAT_JSON:
-        return REPORT_JSON;
-    case FORMAT_JSONL:
-        return REPORT_JSONL;
-    case FORMAT_MARKDOWN:
-        return REPORT_MARKDOWN;
-    default:
-        return REPORT_TABLE;
-    }
-}
-
 static enum status measure(const struct options *options, struct backend *backend,
                            const volatile sig_atomic_t *interrupt, struct bench_record *record,
                            struct error *error) {
@@ -92,7 +77,7 @@ static void add_ceilings(const struct options *options, struct backend *backend,
 
 static enum status report(const struct options *options, const struct bench_record *record,
                           struct output_file *output, struct plotting *plotting, struct error *error) {
-    TRY(report_write(record, report_format(options), output->stream, error));
+    TRY(report_write(record, setup_report_format(options), output->stream, error));
     TRY(plotting_write(plotting, record, output->stream, error));
     return output_file_commit(output, error);
 }

@@ -68,5 +68,6 @@ void help_overview(FILE *stream) {
                     "\n"
                     "gpt2infer COMMAND --help lists a command's options.\n"
                     "Exit codes: 0 ok, 1 failed, 2 usage, 3 outputs disagree, 4 out of memory,\n"
-                    "130 interrupted (what was finished is still printed).\n");
+                    "5 slower (compare --fail-on-regression), 130 interrupted (what was finished is\n"
+                    "still printed).\n");
 }

@@ -7,6 +7,7 @@
 #define TOKENIZE (1u << COMMAND_TOKENIZE)
 #define INFO (1u << COMMAND_INFO)
 #define PLOT (1u << COMMAND_PLOT)
+#define COMPARE (1u << COMMAND_COMPARE)
 #define ALL (BENCH | GENERATE | SCORE | TOKENIZE | INFO) // those that open a model
 #define HELP (1u << COMMAND_HELP)
 #define FIELD(name) offsetof(struct options, name)
@@ -41,6 +42,16 @@ const struct command_info command_table[COMMANDS] = {
     [COMMAND_PLOT] = {"plot", "the picture of a saved bench record",
                       "Draws what bench wrote with --format json, without measuring again.",
                       .arguments = "RECORD.json", .argument_count = 1},
+    [COMMAND_COMPARE] =
+        {"compare", "two records of bench, row by row: faster, slower or the same",
+         "Holds the rows of one record of `bench --format json` against those of another. A row is faster "
+         "or\n"
+         "slower when the 95 % interval of the ratio of its mean tok/s leaves out 1 and the ratio is beyond\n"
+         "the threshold, the same when the whole interval is within it; else it can't be told. A row that "
+         "no\n"
+         "longer runs is slower. The interval is Welch's on the logarithms of the means; it knows the noise\n"
+         "within each run, not what changes between runs. Other models, dtypes or workloads are refused.",
+         "OLD.json NEW.json", 2},
     [COMMAND_HELP] = {"help", "this overview; `help COMMAND` is `COMMAND --help`", ""},
 };
 
@@ -115,6 +126,12 @@ const struct option option_table[] = {
      .choices = references},
     {"help-metrics", OPTION_FLAG, BENCH, FIELD(help_metrics), .help = "print the formula of every figure"},
 
+    // compare
+    {"threshold", OPTION_REAL, COMPARE, FIELD(threshold_percent), "PERCENT",
+     .help = "differences within that do not matter", .initial = "2", .maximum = 100},
+    {"fail-on-regression", OPTION_FLAG, COMPARE, FIELD(fail_on_regression),
+     .help = "exit with 5 when any row is slower"},
+
     // generate
     {"prompt", OPTION_INPUT, GENERATE, FIELD(inputs), "TEXT", .help = "a prompt; repeatable",
      .input = INPUT_TEXT},
@@ -178,16 +195,18 @@ const struct option option_table[] = {
      .help = "CPU threads; 0, the default: all", .initial = "0", .maximum = MOST_THREADS},
     {"seed", OPTION_UINT64, BENCH | GENERATE, FIELD(seed), "N", .help = "of everything random",
      .initial = "42"},
-    {"format", OPTION_CHOICE, BENCH, FIELD(format), .help = "of the results", .initial = "table",
+    {"format", OPTION_CHOICE, BENCH | COMPARE, FIELD(format), .help = "of the results", .initial = "table",
      .choices = report_formats},
     {"format", OPTION_CHOICE, GENERATE | TOKENIZE, FIELD(format),
      .help = "of the results; table is plain text", .initial = "table", .choices = row_formats},
     {"format", OPTION_CHOICE, SCORE | INFO, FIELD(format), .help = "of the results", .initial = "table",
      .choices = document_formats},
-    {"output-file", OPTION_TEXT, ALL, FIELD(output_file), "FILE",
+    {"output-file", OPTION_TEXT, ALL | COMPARE, FIELD(output_file), "FILE",
      .help = "write the results there, only once they are complete"},
-    {"quiet", OPTION_FLAG, ALL, FIELD(quiet), .help = "no progress, notes or statistics on standard error"},
-    {"help", OPTION_FLAG, ALL | PLOT | HELP, FIELD(help), .help = "show this"},
-    {"version", OPTION_FLAG, ALL | PLOT | HELP, FIELD(version), .help = "show version, commit and build"},
+    {"quiet", OPTION_FLAG, ALL | COMPARE, FIELD(quiet),
+     .help = "no progress, notes or statistics on standard error"},
+    {"help", OPTION_FLAG, ALL | PLOT | COMPARE | HELP, FIELD(help), .help = "show this"},
+    {"version", OPTION_FLAG, ALL | PLOT | COMPARE | HELP, FIELD(version),
+     .help = "show version, commit and build"},
 };
 const size_t option_count = sizeof option_table / sizeof option_table[0];

@@ -16,6 +16,7 @@ enum command {
     COMMAND_TOKENIZE,
     COMMAND_INFO, // the last that opens a model
     COMMAND_PLOT,
+    COMMAND_COMPARE,
     COMMAND_HELP, // the overview, or another command's help
     COMMANDS
 };
@@ -58,27 +59,29 @@ struct options {
     int threads;             // 0: all
     uint64_t seed;
 
-    int *batches;            // bench: batch sizes (stb_ds array)
-    int batch;               // generate, info: rows; 0: not given
-    int prompt_len;          //
-    int gen_len;             //
-    int reps;                // 0: automatic
-    double noise_percent;    //
-    double max_time;         // seconds; 0: not given
-    double gpu_hour_usd;     // 0: not given
-    double requests_per_day; // 0: not given
-    int warmup;              //
-    const char *plot;        // a picture's file, "-": text; NULL: none
-    int reference;           // enum reference_choice
-    bool help_metrics;       //
-    bool refresh;            //
-    struct input *inputs;    // generate, score, tokenize (stb_ds array)
-    const char **stops;      // (stb_ds array)
-    int max_new_tokens;      // 0: not given
-    bool ignore_eos;         //
-    bool last_logits;        //
-    bool decode;             //
-    bool measure;            //
+    int *batches;             // bench: batch sizes (stb_ds array)
+    int batch;                // generate, info: rows; 0: not given
+    int prompt_len;           //
+    int gen_len;              //
+    int reps;                 // 0: automatic
+    double noise_percent;     //
+    double max_time;          // seconds; 0: not given
+    double gpu_hour_usd;      // 0: not given
+    double requests_per_day;  // 0: not given
+    int warmup;               //
+    const char *plot;         // a picture's file, "-": text; NULL: none
+    int reference;            // enum reference_choice
+    bool help_metrics;        //
+    bool refresh;             //
+    double threshold_percent; // compare
+    bool fail_on_regression;  //
+    struct input *inputs;     // generate, score, tokenize (stb_ds array)
+    const char **stops;       // (stb_ds array)
+    int max_new_tokens;       // 0: not given
+    bool ignore_eos;          //
+    bool last_logits;         //
+    bool decode;              //
+    bool measure;             //
     double temperature, top_p, min_p;
     int top_k;
 };

@@ -91,3 +91,12 @@ enum status setup_tokenizer(const struct options *options, const char *directory
     }
     return status;
 }
+
+enum report_format setup_report_format(const struct options *options) {
+    static const enum report_format formats[] = {[FORMAT_TABLE] = REPORT_TABLE,
+                                                 [FORMAT_CSV] = REPORT_CSV,
+                                                 [FORMAT_JSON] = REPORT_JSON,
+                                                 [FORMAT_JSONL] = REPORT_JSONL,
+                                                 [FORMAT_MARKDOWN] = REPORT_MARKDOWN};
+    return formats[options->format];
+}

@@ -4,6 +4,7 @@
 
 #include "cli/options.h"
 #include "engine/backend.h"
+#include "measure/report.h"
 #include "models/model.h"
 #include "tokenizer/tokenizer.h"
 
@@ -33,6 +34,9 @@ void setup_close(struct setup *setup); // a zeroed struct is allowed
 // must fit a model of that vocabulary. The caller closes it.
 CHECKED enum status setup_tokenizer(const struct options *options, const char *directory, int vocab,
                                     struct tokenizer **tokenizer, struct error *error);
+
+// --format for reports of measurements.
+enum report_format setup_report_format(const struct options *options);
 
 // One line on standard error, unless --quiet.
 void setup_note(const struct options *options, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -59,3 +59,16 @@ struct summary stats_summarize(const double *samples, int count) {
     summary.max = stats_percentile(samples, count, 100);
     return summary;
 }
+
+struct ratio stats_ratio(const struct summary *a, const struct summary *b) {
+    struct ratio ratio = {.value = b->mean / a->mean};
+    const double va = a->cv * a->cv / a->count, vb = b->cv * b->cv / b->count, v = va + vb;
+    if (a->count < 2 || b->count < 2 || !isfinite(v)) return ratio;
+    // nu by each side's share of v, which cannot underflow; without any spread it does not matter.
+    const double share = v > 0 ? va / v : 0;
+    const double nu = 1 / (share * share / (a->count - 1) + (1 - share) * (1 - share) / (b->count - 1));
+    const double half_width = stats_student_t95((int)fmax(nu, 1)) * sqrt(v);
+    ratio.low = ratio.value * exp(-half_width);
+    ratio.high = ratio.value * exp(half_width);
+    return ratio;
+}

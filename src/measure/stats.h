@@ -20,6 +20,18 @@ struct summary stats_summarize(const double *samples, int count);
 // thousand samples.
 double stats_percentile(const double *samples, int count, double percent);
 
+// The ratio of two means with its 95 % interval, from the variances of their logarithms by the delta method,
+// v = (sd / mean)^2 / n (Hedges, Gurevitch & Curtis 1999), and Welch's degrees of freedom (Welch 1947),
+// rounded down:
+//   log r +- t(nu) sqrt(v_a + v_b),  nu = (v_a + v_b)^2 / (v_a^2 / (n_a - 1) + v_b^2 / (n_b - 1))
+// Means must be above 0. Where a side has a single sample (or no finite spread), the interval is not known:
+// low = high = 0.
+struct ratio {
+    double value; // mean of b / mean of a
+    double low, high;
+};
+struct ratio stats_ratio(const struct summary *a, const struct summary *b);
+
 // Two-sided 95 % quantile of Student's t: P(|T| <= t) = 0.95 at `degrees` >= 1 degrees of freedom.
 double stats_student_t95(int degrees);
 
