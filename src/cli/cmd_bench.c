@@ -8,6 +8,7 @@
 #include "measure/bench.h"
 #include "measure/ceilings.h"
 #include "measure/report.h"
+#include "measure/report_reference.h"
 #include "measure/roofline.h"
 
 #include <stb/stb_ds.h>
@@ -78,8 +79,12 @@ static void add_ceilings(const struct options *options, struct backend *backend,
 static enum status report(const struct options *options, const struct bench_record *record,
                           struct output_file *output, struct plotting *plotting, struct error *error) {
     TRY(report_write(record, setup_report_format(options), output->stream, error));
-    TRY(plotting_write(plotting, record, output->stream, error));
-    return output_file_commit(output, error);
+    if (plotting->reference && (options->format == FORMAT_TABLE || options->format == FORMAT_MARKDOWN))
+        report_reference_write(record, plotting->reference, options->format == FORMAT_MARKDOWN,
+                               output->stream);
+    TRY(plotting_write_text(plotting, record, output->stream, error));
+    TRY(output_file_commit(output, error));
+    return plotting_write_picture(plotting, record, error);
 }
 
 // The report comes whatever bench_run found out, unless that was that the options cannot be.

@@ -6,7 +6,8 @@ static enum status plot_record(const struct bench_record *record, const struct o
                                struct output_file *output, struct error *error) {
     struct plotting plotting;
     enum status status = plotting_open(options, output, &plotting, error);
-    if (status == STATUS_OK) status = plotting_write(&plotting, record, output->stream, error);
+    if (status == STATUS_OK) status = plotting_write_text(&plotting, record, output->stream, error);
+    if (status == STATUS_OK) status = plotting_write_picture(&plotting, record, error);
     plotting_discard(&plotting);
     return status;
 }

@@ -50,12 +50,15 @@ enum status plotting_open(const struct options *options, const struct output_fil
     return STATUS_OK;
 }
 
-enum status plotting_write(struct plotting *plotting, const struct bench_record *record, FILE *report,
-                           struct error *error) {
-    if (plotting->text) {
-        const struct plot_terminal terminal = describe_terminal();
-        return plot_write_text(record, plotting->reference, &terminal, report, error);
-    }
+enum status plotting_write_text(const struct plotting *plotting, const struct bench_record *record,
+                                FILE *report, struct error *error) {
+    if (!plotting->text) return STATUS_OK;
+    const struct plot_terminal terminal = describe_terminal();
+    return plot_write_text(record, plotting->reference, &terminal, report, error);
+}
+
+enum status plotting_write_picture(struct plotting *plotting, const struct bench_record *record,
+                                   struct error *error) {
     if (!plotting->picture.stream) return STATUS_OK;
     TRY(plot_write_svg(record, plotting->reference, plotting->picture.stream, error));
     return output_file_commit(&plotting->picture, error);

@@ -17,9 +17,12 @@ struct plotting {
 // where the report goes. The caller discards, whatever comes.
 CHECKED enum status plotting_open(const struct options *options, const struct output_file *report,
                                   struct plotting *plotting, struct error *error);
-// The text goes to `report`; the picture is committed.
-CHECKED enum status plotting_write(struct plotting *plotting, const struct bench_record *record, FILE *report,
-                                   struct error *error);
+// Each writes what was asked for. The text is part of the report; the picture comes after the report was
+// committed, which then is not lost with it.
+CHECKED enum status plotting_write_text(const struct plotting *plotting, const struct bench_record *record,
+                                        FILE *report, struct error *error);
+CHECKED enum status plotting_write_picture(struct plotting *plotting, const struct bench_record *record,
+                                           struct error *error);
 void plotting_discard(struct plotting *plotting);
 
 #endif

@@ -15,12 +15,13 @@ static char *make_title(const struct plot_data *data) {
 }
 
 static char *make_subtitle(const struct bench_record *record) {
-    char device[NAME_BYTES], model[NAME_BYTES];
+    char device[NAME_BYTES], model[NAME_BYTES], parameters[32];
     label_clean(record->device.name, NAME, device, sizeof device);
     label_clean(record->model.name, NAME, model, sizeof model);
-    return text_format("%s · %s, %.4g M parameters · %s · %d prompt + %d new tokens per row", device, model,
-                       (double)record->model.parameters / 1e6, dtype_name(record->workload.dtype),
-                       record->workload.prompt_len, record->workload.gen_len);
+    label_number((double)record->model.parameters, parameters, sizeof parameters);
+    return text_format("%s · %s, %s parameters · %s · %d prompt + %d new tokens per row", device, model,
+                       parameters, dtype_name(record->workload.dtype), record->workload.prompt_len,
+                       record->workload.gen_len);
 }
 
 static void write_timing(const struct bench_record *record, FILE *file) {
@@ -38,7 +39,7 @@ static void write_ceilings(const struct bench_record *record, FILE *file) {
     label_quantity(record->ceilings.matmul_rate, "FLOP/s", rate, sizeof rate);
     fprintf(file,
             "Dashed: what the device's ceilings allow by formula. Measured: %s read, %s matrix "
-            "product, %.3g us per operation.\n",
+            "product, %.4g us per operation.\n",
             bandwidth, rate, record->ceilings.launch * 1e6);
 }
 
@@ -84,7 +85,7 @@ static bool write_notes(const struct bench_record *record, const struct referenc
     write_timing(record, file);
     if (record->ceilings.bandwidth > 0) write_ceilings(record, file);
     write_odd_points(data, false, "Not measured (×)", file);
-    write_odd_points(data, true, "Hollow, not ok", file);
+    write_odd_points(data, true, "Measured but not ok", file);
     if (reference)
         fprintf(file, "Published: %s; %s. Its model was not GPT-2: %s.\n", reference->source,
                 reference->workload, reference->difference);

@@ -56,7 +56,7 @@ int label_characters(const char *text, size_t length) {
 size_t label_wrap(const char *text, int width) {
     size_t end = 0, blank = 0;
     int characters = 0;
-    for (; text[end]; end++) {
+    for (; text[end] && text[end] != '\n'; end++) {
         if (text[end] == ' ') blank = end;
         if (begins_character(text[end]) && characters++ == width) return blank ? blank : end;
     }

@@ -11,8 +11,8 @@ void label_clean(const char *text, int most, char *clean, size_t size);
 
 int label_characters(const char *text, size_t length); // of clean text
 
-// The bytes of `text` that fit a line of `width` characters: up to a blank, or where no blank is, cut.
-// `text` is not empty and has no line breaks.
+// The bytes of `text` that fit a line of `width` characters: up to a line break or the last blank that does,
+// or where no blank is, cut.
 size_t label_wrap(const char *text, int width);
 
 // Four digits: "950", "1k", "12.5k", "2M".

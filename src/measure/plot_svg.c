@@ -153,8 +153,7 @@ static void write_panels(const struct plot_data *data, double top, FILE *file) {
 // y below.
 static double lay_notes(const char *notes, double y, FILE *file) {
     while (*notes) {
-        size_t length = label_wrap(notes, NOTE_CHARACTERS), paragraph = strcspn(notes, "\n");
-        if (length > paragraph) length = paragraph;
+        size_t length = label_wrap(notes, NOTE_CHARACTERS);
         y += note_line;
         if (file) {
             fprintf(file, "<text x=\"%.1f\" y=\"%.1f\" class=\"note\">", margin, y);
@@ -162,7 +161,7 @@ static double lay_notes(const char *notes, double y, FILE *file) {
             fputs("</text>\n", file);
         }
         notes += length;
-        notes += strspn(notes, length < paragraph ? " " : "\n");
+        notes += strspn(notes, *notes == '\n' ? "\n" : " ");
     }
     return y;
 }

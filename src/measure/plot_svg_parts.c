@@ -142,6 +142,7 @@ void svg_write_mark(const struct line_style *style, bool hollow, double x, doubl
 static void write_joined(const struct panel *panel, const char *style, const struct plot_point *line,
                          FILE *file) {
     bool joined = false;
+    if (arrlen(line) == 0) return;
     fprintf(file, "<path class=\"%s\" d=\"", style);
     for (ptrdiff_t i = 0; i < arrlen(line); i++) {
         if (line[i].value > 0)

@@ -39,12 +39,11 @@ static void write_words(const char *text, size_t length, bool unicode, FILE *fil
 
 static void write_paragraphs(const char *text, const struct plot_terminal *terminal, FILE *file) {
     while (*text) {
-        size_t length = label_wrap(text, terminal->columns), paragraph = strcspn(text, "\n");
-        if (length > paragraph) length = paragraph;
+        size_t length = label_wrap(text, terminal->columns);
         write_words(text, length, terminal->unicode, file);
         fputc('\n', file);
         text += length;
-        text += strspn(text, length < paragraph ? " " : "\n");
+        text += strspn(text, *text == '\n' ? "\n" : " ");
     }
 }
 

@@ -1,5 +1,7 @@
 #include "measure/reference.h"
 
+#include <stddef.h>
+
 static const struct reference_point published_a100[] = {
     {1, 102.8, 99.3, 0.97},     {4, 401.9, 386.6, 0.96},   {8, 718.6, 770.2, 1.07},
     {16, 679.8, 1539.7, 2.27},  {32, 710.7, 3123.8, 4.40}, {64, 721.6, 6203.5, 8.60},
@@ -14,3 +16,10 @@ const struct reference reference_published_a100 = {
     .points = published_a100,
     .count = sizeof published_a100 / sizeof published_a100[0],
 };
+
+const struct reference_point *reference_find(const struct reference *reference, int batch) {
+    for (int i = 0; i < reference->count; i++) {
+        if (reference->points[i].batch == batch) return &reference->points[i];
+    }
+    return NULL;
+}

@@ -19,4 +19,7 @@ struct reference {
 // The table whose curve this engine repeats with GPT-2.
 extern const struct reference reference_published_a100;
 
+// The point of that batch size, NULL when there is none.
+const struct reference_point *reference_find(const struct reference *reference, int batch);
+
 #endif
