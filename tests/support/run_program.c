@@ -25,11 +25,21 @@ static const char *program(void) {
     return path && *path ? path : "./gpt2infer";
 }
 
+static const char *cache_home;
+
+void set_program_cache(const char *directory) {
+    cache_home = directory;
+}
+
 // What the program finds out about the device is kept for the next test, apart from what the user has.
 static void use_own_cache(void) {
     char directory[4096];
+    if (cache_home) {
+        setenv("XDG_CACHE_HOME", cache_home, 1);
+        return;
+    }
     assert_non_null(getcwd(directory, sizeof directory - 32));
-    strcat(directory, "/build/test-cache");
+    strcat(directory, "/" PROGRAM_CACHE);
     setenv("XDG_CACHE_HOME", directory, 1);
 }
 

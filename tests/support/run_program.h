@@ -22,6 +22,10 @@ pid_t start_program(const char *const *arguments, const char *input_path, const 
                     const char *errors_path);
 int wait_program(pid_t pid); // the exit code, as above
 
+// XDG_CACHE_HOME of the programs to come; NULL, as at first: PROGRAM_CACHE, which all tests share.
+void set_program_cache(const char *directory);
+#define PROGRAM_CACHE "build/test-cache"
+
 // Fails the running test, showing what was run and what it wrote, unless it ended with `exit_code`.
 void assert_exit(const struct program_run *run, const char *const *arguments, int exit_code);
 
