@@ -197,10 +197,10 @@ static void test_goals_in_words(void **state) {
     static const char *const bad[] = {"",          "speed",  "latency",     "latency:", "latency:-3",
                                       "latency:0", "ttft:x", "latency:inf", "memory:3"};
     struct discover_goal goal;
-    char text[64];
+    char text[GOAL_TEXT];
     for (int i = 0; i < 4; i++) {
         assert_int_equal(discover_goal_parse(good[i], &goal, &fixture->error), STATUS_OK);
-        discover_goal_format(&goal, text, sizeof text);
+        discover_goal_format(&goal, text);
         assert_string_equal(text, good[i]);
     }
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
@@ -224,9 +224,12 @@ static void test_the_trail_is_told(void **state) {
     static size_t size;
     assert_int_equal(discover(fixture, "memory"), STATUS_OK);
     FILE *file = open_memstream(&text, &size);
-    discovery_write(&fixture->discovery, &fixture->options.goal, file);
+    discovery_write_heading(file);
+    for (ptrdiff_t i = 0; i < arrlen(fixture->discovery.trail); i++)
+        discovery_write_probe(&fixture->discovery.trail[i], file);
+    discovery_write_answer(&fixture->discovery, file);
     fclose(file);
-    assert_non_null(strstr(text, "batch 100 for the goal memory"));
+    assert_non_null(strstr(text, "100 for the goal memory, by 3 probes"));
     assert_non_null(strstr(text, "does not fit"));
     free(text);
 }

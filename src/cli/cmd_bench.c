@@ -1,6 +1,7 @@
 // bench: tok/s per batch size; the measuring itself is in src/measure.
 #include "base/output_file.h"
 #include "base/version.h"
+#include "cli/auto_batch.h"
 #include "cli/commands.h"
 #include "cli/plotting.h"
 #include "cli/progress.h"
@@ -39,9 +40,10 @@ static enum status measure(const struct options *options, struct backend *backen
                                               [KVCACHE_OFF] = BENCH_KVCACHE_OFF,
                                               [KVCACHE_BOTH] = BENCH_KVCACHE_BOTH};
     struct progress progress;
+    bool found = auto_batch_wanted(options);
     progress_start(&progress, options->quiet, true);
-    struct bench_options bench = {.batches = options->batches,
-                                  .batch_count = (int)arrlen(options->batches),
+    struct bench_options bench = {.batches = found ? &record->discovery.batch : options->batches,
+                                  .batch_count = found ? 1 : (int)arrlen(options->batches),
                                   .kvcache = arms[options->kvcache],
                                   .prompt_len = options->prompt_len,
                                   .gen_len = options->gen_len,
@@ -87,19 +89,35 @@ static enum status report(const struct options *options, const struct bench_reco
     return plotting_write_picture(plotting, record, error);
 }
 
+// Searches for the batch size first where that is wanted. Sets *reportable when the record tells something:
+// an interrupted search that has proved a batch is told with rows that were not begun.
+static enum status fill_record(const struct options *options, struct setup *setup,
+                               const volatile sig_atomic_t *interrupt, struct bench_record *record,
+                               bool *reportable, struct error *error) {
+    *reportable = false;
+    if (auto_batch_wanted(options)) {
+        enum status found = auto_batch_find(options, setup, interrupt, record, error);
+        bool proved = found == STATUS_INTERRUPTED && record->discovery.batch > 0;
+        if (found != STATUS_OK && !proved) return found;
+    }
+    enum status status = measure(options, setup->backend, interrupt, record, error);
+    if (status != STATUS_USAGE && status != STATUS_INTERRUPTED) add_ceilings(options, setup->backend, record);
+    *reportable = status != STATUS_USAGE;
+    return status;
+}
+
 // The report comes whatever bench_run found out, unless that was that the options cannot be.
 static enum status measure_and_report(const struct options *options, struct setup *setup,
                                       const volatile sig_atomic_t *interrupt, struct output_file *output,
                                       struct plotting *plotting, struct error *error) {
     struct bench_record record = {0};
+    bool reportable;
     describe_engine(&record.engine);
     record_describe_model(&record.model, setup->model);
     record.pricing = (struct pricing){.device_hour_usd = options->gpu_hour_usd,
                                       .requests_per_day = options->requests_per_day};
-    enum status status = measure(options, setup->backend, interrupt, &record, error);
-    if (status != STATUS_USAGE && status != STATUS_INTERRUPTED)
-        add_ceilings(options, setup->backend, &record);
-    if (status != STATUS_USAGE) {
+    enum status status = fill_record(options, setup, interrupt, &record, &reportable, error);
+    if (reportable) {
         struct error report_error;
         enum status reported = report(options, &record, output, plotting, &report_error);
         if (reported != STATUS_OK) {
@@ -114,6 +132,7 @@ static enum status measure_and_report(const struct options *options, struct setu
 static enum status bench(const struct options *options, struct setup *setup,
                          const volatile sig_atomic_t *interrupt, struct error *error) {
     struct output_file output;
+    TRY(auto_batch_check(options, error));
     TRY(output_file_open(options->output_file, &output, error)); // before the work that it is to keep
     struct plotting plotting;
     enum status status = plotting_open(options, &output, &plotting, error);

@@ -80,8 +80,16 @@ enum { MOST_ROWS = 1 << 20, MOST_TOKENS = 1 << 20, MOST_RUNS = 100000, MOST_THRE
 
 const struct option option_table[] = {
     // bench
-    {"batch", OPTION_INTEGERS, BENCH, FIELD(batches), "LIST", .help = "rows that run at once, e.g. 1,8,93",
-     .initial = "1", .minimum = 1, .maximum = MOST_ROWS},
+    {"batch", OPTION_INTEGERS, BENCH, FIELD(batches), "LIST|auto",
+     .help = "rows that run at once, e.g. 1,8,93; auto searches for\n--goal, with the cache on where "
+             "--kvcache is both",
+     .initial = "1", .minimum = 1, .maximum = MOST_ROWS, .instead = "auto"},
+    {"goal", OPTION_TEXT, BENCH, FIELD(goal), "GOAL",
+     .help = "of --batch auto: throughput, the default: the smallest\nbatch within 2 % of the best tok/s; "
+             "latency:MS or ttft:MS:\nthe largest whose steps (95 %) or first token take at most\nthat; "
+             "memory: the largest that fits"},
+    {"reserve-mib", OPTION_TEXT, BENCH, FIELD(reserve_mib), "N",
+     .help = "of --batch auto: device memory to leave free; default 256"},
     {"kvcache", OPTION_CHOICE, BENCH, FIELD(kvcache),
      .help = "keep keys and values, recompute them each step, or\nmeasure both, interleaved", .initial = "on",
      .choices = arms},
@@ -97,8 +105,9 @@ const struct option option_table[] = {
      .help = "repeat until the mean's 95 % interval is within that", .initial = "1", .minimum = 0.01,
      .maximum = 100},
     {"max-time", OPTION_REAL, BENCH, FIELD(max_time), "SECONDS",
-     .help = "no further repetition after that; default 20, with --reps\nno limit", .minimum = 0.001,
-     .maximum = 1e6},
+     .help = "no further repetition after that; default 20, with --reps\nno limit. --batch auto: no further "
+             "probe, default 120",
+     .minimum = 0.001, .maximum = 1e6},
     {"warmup", OPTION_INTEGER, BENCH, FIELD(warmup), "N",
      .help = "runs before the first repetition, cut short when they would\ntake longer than 10 s",
      .initial = "1", .maximum = MOST_RUNS},
@@ -110,7 +119,8 @@ const struct option option_table[] = {
          "on a GPU, cached steps by library products (graph) or by\nour own kernels where they exist (fused)",
      .initial = "auto", .choices = decode_paths},
     {"refresh", OPTION_FLAG, BENCH, FIELD(refresh),
-     .help = "measure the device's ceilings again instead of taking\nthose found before"},
+     .help = "measure the device's ceilings, and search for --batch auto,\nagain instead of taking what was "
+             "found before"},
     {"gpu-hour-usd", OPTION_REAL, BENCH, FIELD(gpu_hour_usd), "USD",
      .help = "what an hour of the device costs: adds the price of a\nmillion generated tokens",
      .minimum = 1e-6, .maximum = 1e6},

@@ -29,12 +29,20 @@ static enum status read_uint64(const char *what, const char *text, uint64_t *val
     return STATUS_OK;
 }
 
+static bool item_is(const char *item, size_t length, const char *word) {
+    return word && strlen(word) == length && strncmp(item, word, length) == 0;
+}
+
 // The array grows by one value per comma; a list given again replaces the one before.
 static enum status read_integers(const struct option *option, const char *what, const char *text,
                                  int **values, struct error *error) {
     arrfree(*values);
+    if (item_is(text, strlen(text), option->instead)) return STATUS_OK;
     for (const char *item = text;; item++) {
         size_t length = strcspn(item, ",");
+        if (item_is(item, length, option->instead))
+            return error_set(error, STATUS_USAGE, "%s: %s stands alone, without numbers, found \"%s\"", what,
+                             option->instead, text);
         char number[32];
         int value;
         if (length >= sizeof number)

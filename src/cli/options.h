@@ -59,7 +59,9 @@ struct options {
     int threads;             // 0: all
     uint64_t seed;
 
-    int *batches;             // bench: batch sizes (stb_ds array)
+    int *batches;             // bench: batch sizes (stb_ds array); none: auto
+    const char *goal;         // NULL: not given
+    const char *reserve_mib;  // NULL: not given
     int batch;                // generate, info: rows; 0: not given
     int prompt_len;           //
     int gen_len;              //
@@ -99,7 +101,7 @@ enum option_kind {
     OPTION_TEXTS,    // const char **: repeatable, not empty
     OPTION_INPUT,    // struct input *: repeatable
     OPTION_INTEGER,  // int in minimum .. maximum
-    OPTION_INTEGERS, // int *: comma-separated integers
+    OPTION_INTEGERS, // int *: comma-separated integers, none for the word `instead`
     OPTION_UINT64,   // uint64_t
     OPTION_REAL,     // double in minimum .. maximum
     OPTION_CHOICE,   // int: one of `choices`
@@ -120,6 +122,7 @@ struct option {
     const char *initial;          // the default, read as if it had been given; NULL: the field stays zero
     double minimum, maximum;      //
     const struct choice *choices; // ends with a NULL word
+    const char *instead;          //
     enum input_kind input;
 };
 

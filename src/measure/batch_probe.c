@@ -12,13 +12,20 @@ static const double longest_run = 3; // seconds; beyond, a run is estimated from
 static const int runs = 3;           // as many as begin within `enough_seconds`
 static const double enough_seconds = 3;
 
-struct session_spec batch_probe_spec(const struct discover_options *options, int batch) {
+static struct session_spec probe_spec(const struct discover_options *options, int batch) {
     return (struct session_spec){.rows = batch,
                                  .max_tokens = options->prompt_len + options->gen_len,
                                  .kv_cache = options->kv_cache,
                                  .logits = options->logits,
                                  .time_steps = options->goal.kind == GOAL_LATENCY,
                                  .sampling = {.top_p = 1, .seed = options->seed}};
+}
+
+int64_t batch_probe_room(const struct backend *backend, const struct discover_options *options, int batch) {
+    const struct session_spec spec = probe_spec(options, batch);
+    struct memory_ledger ledger;
+    backend_ledger(backend, &spec, &ledger);
+    return ledger.free - memory_ledger_session_bytes(&ledger) - options->reserve_bytes;
 }
 
 // What a probe of speed works with.
@@ -112,14 +119,25 @@ static enum status probe_one_row(struct session *session, const struct discover_
     return status;
 }
 
-static enum status check_reserve(struct backend *backend, const struct discover_options *options,
-                                 struct error *error) {
+static enum status refuse_for_reserve(const struct discover_options *options, int64_t left,
+                                      struct error *error) {
     const double mib = 1024.0 * 1024.0;
+    return error_set(error, STATUS_OUT_OF_MEMORY, "it would leave %.0f MiB of the reserve of %.0f MiB",
+                     left > 0 ? (double)left / mib : 0.0, (double)options->reserve_bytes / mib);
+}
+
+// Opens a session that leaves the reserve alone, by the ledger's account and then in fact.
+static enum status open_session(struct backend *backend, const struct discover_options *options, int batch,
+                                struct session **session, struct error *error) {
+    const struct session_spec spec = probe_spec(options, batch);
     struct device_info device;
+    int64_t room = batch_probe_room(backend, options, batch);
+    if (options->reserve_bytes > 0 && room < 0)
+        return refuse_for_reserve(options, room + options->reserve_bytes, error);
+    TRY(session_open(backend, &spec, session, error));
     TRY(device_describe(backend_device(backend), &device, error));
     if (device.memory_free >= options->reserve_bytes) return STATUS_OK;
-    return error_set(error, STATUS_OUT_OF_MEMORY, "leaves %.0f MiB free, less than the reserve of %.0f MiB",
-                     (double)device.memory_free / mib, (double)options->reserve_bytes / mib);
+    return refuse_for_reserve(options, device.memory_free, error);
 }
 
 static bool within_limit(const struct batch_probe *probe, const struct discover_goal *goal) {
@@ -134,9 +152,7 @@ enum status batch_probe_run(struct backend *backend, const struct discover_optio
     memset(probe, 0, sizeof *probe);
     probe->batch = batch;
     struct session *session = NULL;
-    const struct session_spec spec = batch_probe_spec(options, batch);
-    enum status status = session_open(backend, &spec, &session, error);
-    if (status == STATUS_OK) status = check_reserve(backend, options, error);
+    enum status status = open_session(backend, options, batch, &session, error);
     if (status == STATUS_OK)
         status = options->goal.kind == GOAL_MEMORY ? probe_one_row(session, options, error)
                                                    : probe_speed(session, options, probe, error);

@@ -8,7 +8,7 @@
 CHECKED enum status batch_probe_run(struct backend *backend, const struct discover_options *options,
                                     int batch, struct batch_probe *probe, struct error *error);
 
-// The session that a batch size takes.
-struct session_spec batch_probe_spec(const struct discover_options *options, int batch);
+// Bytes of device memory that a session leaves beyond the reserve, by the ledger's account.
+int64_t batch_probe_room(const struct backend *backend, const struct discover_options *options, int batch);
 
 #endif

@@ -62,6 +62,8 @@ static enum status measure_points(struct backend *backend, const struct bench_op
     int arms = options->kvcache == BENCH_KVCACHE_BOTH ? 2 : 1;
     double began = clock_seconds();
     for (int i = 0; i < options->batch_count; i++) {
+        if (options->interrupt && *options->interrupt)
+            return error_set(error, STATUS_INTERRUPTED, "interrupted");
         double later = 0;
         for (int j = i + 1; j < options->batch_count; j++)
             later += (double)options->batches[j] / options->batches[i];

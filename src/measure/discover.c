@@ -35,14 +35,15 @@ static struct batch_probe *find_probe(const struct search *search, int batch) {
 static bool time_for(const struct search *search, int batch) {
     const struct batch_probe *trail = search->discovery->trail;
     double limit = search->options->max_seconds > 0 ? search->options->max_seconds : usual_seconds;
-    if (arrlen(trail) == 0) return true;
+    if (arrlen(trail) == 0 || batch == 1) return true;
     const struct batch_probe *last = &trail[arrlen(trail) - 1];
     bool rows_run = search->options->goal.kind != GOAL_MEMORY;
     double growth = rows_run && last->batch < batch ? (double)batch / last->batch : 1;
     return clock_seconds() - search->began + last->seconds * growth <= limit;
 }
 
-// Tries a batch size once. *probe is NULL when the time is up.
+// Tries a batch size once; one row is tried even late, for without it there is no answer. *probe is NULL when
+// the time is up.
 static enum status look(struct search *search, int batch, const struct batch_probe **probe,
                         struct error *error) {
     const struct discover_options *options = search->options;
@@ -55,11 +56,10 @@ static enum status look(struct search *search, int batch, const struct batch_pro
     }
     struct discovery *discovery = search->discovery;
     struct batch_probe found;
-    if (options->progress)
-        options->progress(options->progress_context, batch, (int)arrlen(discovery->trail),
-                          clock_seconds() - search->began);
+    if (options->probing) options->probing(options->progress_context, batch);
     TRY(batch_probe_run(search->backend, options, batch, &found, error));
     arrput(discovery->trail, found);
+    if (options->probed) options->probed(options->progress_context, &found);
     *probe = &arrlast(discovery->trail);
     return STATUS_OK;
 }
@@ -87,24 +87,23 @@ static bool meets_goal(const struct search *search, const struct batch_probe *pr
     return probe->meets_goal;
 }
 
-// From 1, then `start`, upwards by doubling until the goal is missed.
+// From 1, then `start`, upwards in steps that double until the goal is missed.
 static enum status search_largest(struct search *search, int start, struct error *error) {
     const struct batch_probe *probe;
-    int low = 0;
-    for (int batch = 1; batch <= most_rows; batch = low == 1 && start > 1 ? start : 2 * batch) {
+    int low = 0, step = 1;
+    for (int batch = 1; low < most_rows;) {
         TRY(look(search, batch, &probe, error));
         if (!probe || (!probe->meets_goal && low == 0)) return STATUS_OK;
         if (!probe->meets_goal) return bisect(search, low, batch, most_rows, meets_goal, error);
         low = batch;
+        if (batch < start) {
+            batch = start;
+            continue;
+        }
+        batch = batch < most_rows - step ? batch + step : most_rows;
+        step = 2 * step;
     }
     return STATUS_OK;
-}
-
-static bool ledger_fits(const struct search *search, int batch) {
-    const struct session_spec spec = batch_probe_spec(search->options, batch);
-    struct memory_ledger ledger;
-    backend_ledger(search->backend, &spec, &ledger);
-    return memory_ledger_session_bytes(&ledger) <= ledger.free - search->options->reserve_bytes;
 }
 
 // The largest batch that fits by the ledger's account, at least 1.
@@ -112,7 +111,7 @@ static int ledger_batch(const struct search *search) {
     int low = 1, high = most_rows + 1;
     while (high - low > 1) {
         int middle = low + (high - low) / 2;
-        *(ledger_fits(search, middle) ? &low : &high) = middle;
+        *(batch_probe_room(search->backend, search->options, middle) >= 0 ? &low : &high) = middle;
     }
     return low;
 }
@@ -191,8 +190,8 @@ static int largest_that_meets(const struct discovery *discovery) {
 
 static enum status no_answer(const struct search *search, struct error *error) {
     const struct batch_probe *one = find_probe(search, 1);
-    char goal[64];
-    discover_goal_format(&search->options->goal, goal, sizeof goal);
+    char goal[GOAL_TEXT];
+    discover_goal_format(&search->options->goal, goal);
     if (!one->fits)
         return error_set(error, STATUS_OUT_OF_MEMORY, "--batch auto: not even one row fits: %s", one->reason);
     return error_set(
@@ -204,15 +203,17 @@ static enum status no_answer(const struct search *search, struct error *error) {
 
 static enum status search_goal(struct search *search, struct error *error) {
     int below;
+    enum status status;
     struct discovery *discovery = search->discovery;
     if (search->options->goal.kind == GOAL_THROUGHPUT) {
-        TRY(search_knee(search, error));
+        status = search_knee(search, error);
         discovery->batch = smallest_at_knee(search, &below);
     } else {
-        TRY(search_largest(search, search->options->goal.kind == GOAL_MEMORY ? ledger_batch(search) : 2,
-                           error));
+        status = search_largest(search, search->options->goal.kind == GOAL_MEMORY ? ledger_batch(search) : 1,
+                                error);
         discovery->batch = largest_that_meets(discovery);
     }
+    TRY(status); // what was proved before a failure or an interruption stays known
     discovery->complete = !search->time_is_up;
     return discovery->batch > 0 ? STATUS_OK : no_answer(search, error);
 }
@@ -248,6 +249,9 @@ enum status discover_batch(struct backend *backend, const struct discover_option
     int remembered = 0;
     bool proved = false;
     note->message[0] = '\0';
+    discovery->goal = options->goal;
+    discovery->reserve_bytes = options->reserve_bytes;
+    discovery->kv_cache = options->kv_cache;
     TRY(check_options(backend_config(backend), options, error));
     if (!options->refresh) remembered = discover_cache_read(backend, options, note);
     if (remembered > 0) TRY(prove_again(&search, remembered, &proved, error));
@@ -262,9 +266,4 @@ enum status discover_batch(struct backend *backend, const struct discover_option
     TRY(search_goal(&search, error));
     if (discovery->complete) discover_cache_write(backend, options, discovery->batch, note);
     return STATUS_OK;
-}
-
-void discovery_clear(struct discovery *discovery) {
-    arrfree(discovery->trail);
-    memset(discovery, 0, sizeof *discovery);
 }

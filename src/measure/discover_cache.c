@@ -7,9 +7,9 @@
 static json_t *cache_key(struct backend *backend, const struct discover_options *options) {
     struct device_info device;
     struct error error;
-    char goal[64];
+    char goal[GOAL_TEXT];
     if (device_describe(backend_device(backend), &device, &error) != STATUS_OK) return NULL;
-    discover_goal_format(&options->goal, goal, sizeof goal);
+    discover_goal_format(&options->goal, goal);
     const struct gpt2_config *config = backend_config(backend);
     return json_pack(
         "{s:s, s:s, s:s, s:i, s:s, s:s, s:[i, i, i, i, i, i], s:s, s:i, s:i, s:s, s:b, s:s, s:I}", "backend",

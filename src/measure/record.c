@@ -19,6 +19,7 @@ const char *agreement_name(enum agreement agreement) {
 void record_clear(struct bench_record *record) {
     for (ptrdiff_t i = 0; i < arrlen(record->rows); i++) arrfree(record->rows[i].samples);
     arrfree(record->rows);
+    discovery_clear(&record->discovery);
     memset(record, 0, sizeof *record);
 }
 

@@ -5,6 +5,7 @@
 
 #include "base/status.h"
 #include "engine/backend.h"
+#include "measure/discovery.h"
 #include "measure/roofline.h"
 #include "measure/serving_cost.h"
 #include "measure/stats.h"
@@ -109,10 +110,11 @@ struct bench_record {
     struct record_model model;
     struct record_workload workload;
     struct pricing pricing;
-    struct bench_row *rows; // stb_ds array, in the order measured: by batch, cache on before off
+    struct discovery discovery; // how the batch size was found; all zero: it was given
+    struct bench_row *rows;     // stb_ds array, in the order measured: by batch, cache on before off
 };
 
-// A record starts as all zeros. Frees the rows.
+// A record starts as all zeros. Frees the rows and the discovery.
 void record_clear(struct bench_record *record);
 
 void record_describe_engine(struct record_engine *description); // this program

@@ -148,10 +148,10 @@ static json_t *row_json(const struct bench_record *record, const struct bench_ro
 
 // What all rows share, as the first fields of a document.
 static json_t *shared_json(const struct bench_record *record) {
-    return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "schema", RECORD_SCHEMA, "engine",
+    return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "schema", RECORD_SCHEMA, "engine",
                      engine_json(&record->engine), "device", device_json(record), "model",
                      model_json(&record->model), "workload", workload_json(&record->workload), "pricing",
-                     pricing_json(&record->pricing));
+                     pricing_json(&record->pricing), "discovery", discovery_to_json(&record->discovery));
 }
 
 // Adds `value` to an object, taking both; NULL when either is NULL.

@@ -56,6 +56,11 @@ static void write_header(const struct bench_record *record, FILE *file) {
     fputs("timed     from prompt ids on the host to the last new id on the host; tok/s counts new tokens\n",
           file);
     if (record->ceilings.bandwidth > 0) write_ceilings(&record->ceilings, file);
+    if (arrlen(record->discovery.trail) > 0) {
+        fputs("batch     ", file);
+        discovery_write_answer(&record->discovery, file);
+        fputc('\n', file);
+    }
 }
 
 // Which optional columns there is something to say in.
