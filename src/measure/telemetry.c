@@ -86,7 +86,7 @@ static void *watch(void *argument) {
     while (!telemetry->closing) {
         if (!telemetry->watching)
             pthread_cond_wait(&telemetry->changed, &telemetry->mutex);
-        else if (wait_one_interval(telemetry))
+        else if (wait_one_interval(telemetry) && telemetry->watching) // stop may have come with the time
             arrput(telemetry->readings, read_sensors(telemetry));
     }
     pthread_mutex_unlock(&telemetry->mutex);
