@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-enum { GRID_COLUMNS = 16, GRID_CELL = 40 };
+enum { GRID_COLUMNS = 16, GRID_CELL = 128 };
 
 struct grid_row {
     char cells[GRID_COLUMNS][GRID_CELL]; // UTF-8
