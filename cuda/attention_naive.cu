@@ -56,7 +56,8 @@ __global__ void naive_kernel(attention_args args) {
 cudaError_t attention_naive_launch(const struct attention_args &args, cudaStream_t stream) {
     return with_element(args.dtype, [&](auto zero) {
         using T = decltype(zero);
-        size_t bytes = sizeof(float) * static_cast<size_t>(args.max_keys);
+        // In whole 16-byte groups: the compiler reads scores by the group and uses what counts.
+        size_t bytes = sizeof(float4) * static_cast<size_t>(divide_up(args.max_keys, 4));
         cudaError_t code = cudaFuncSetAttribute(naive_kernel<T>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                                 static_cast<int>(bytes));
         if (code != cudaSuccess) return code;

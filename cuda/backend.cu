@@ -12,7 +12,6 @@
 #include <stdlib.h>
 
 // ---- devices
-// -------------------------------------------------------------------------------------------------
 
 // Whether this build has code for a device of compute capability major.minor (as 10 major + minor): machine
 // code runs on its own major version from its minor version on, the PTX of the newest architecture on all
@@ -74,7 +73,6 @@ static enum status cuda_describe(int index, struct device_info *info, struct err
 }
 
 // ---- one model on one device
-// ------------------------------------------------------------------------------------
 
 static void cuda_close(struct backend *base) {
     struct cuda_backend *backend = (struct cuda_backend *)base;

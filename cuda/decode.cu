@@ -32,7 +32,6 @@ void decode_free_graphs(struct cuda_session *session) {
 }
 
 // ---- one graph
-// -------------------------------------------------------------------------------------------------
 
 static enum status launch_graphed(struct cuda_session *session, int tokens, int longest,
                                   struct error *error) {
@@ -91,7 +90,6 @@ static enum status launch_graph(struct cuda_session *session, int tokens, int lo
 }
 
 // ---- steps
-// -----------------------------------------------------------------------------------------------------
 
 static int round_up(int value, int step, int limit) {
     int rounded = (value + step - 1) / step * step;

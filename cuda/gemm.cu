@@ -54,7 +54,6 @@ void gemm_close(struct gemm_table *table) {
 }
 
 // ---- one product
-// -------------------------------------------------------------------------------------------
 
 static cudaDataType_t cuda_type(enum dtype dtype) {
     switch (dtype) {
@@ -136,7 +135,6 @@ enum status gemm_run(const struct gemm_plan *plan, int tokens, const struct gemm
 }
 
 // ---- choosing the algorithm
-// ---------------------------------------------------------------------------------
 
 enum { CANDIDATES = 16, TRIAL_ROUNDS = 3 };
 
@@ -269,7 +267,6 @@ static enum status make_plan(struct gemm_plan *plan, int tokens, const struct ge
 }
 
 // ---- the table
-// -----------------------------------------------------------------------------------------------
 
 // Exact up to 256, where every decode batch is tuned for itself; above, eight steps per octave.
 static int shared_tokens(int tokens) {

@@ -12,6 +12,7 @@
 enum {
     LAUNCHES = 15,        // of which the median is taken
     LEAST_EXECUTIONS = 4, // in one graph
+    EMPTY_NODES = 100,    // of a graph that tells what one costs among others
     READ_BLOCKS_PER_UNIT = 8,
     READ_THREADS = 256,
 };
@@ -19,7 +20,6 @@ enum {
 static const int MOST_BUFFERS = 256; // of cold data in turn
 
 // ---- measuring
-// ---------------------------------------------------------------------------------------------
 
 static int compare_floats(const void *a, const void *b) {
     const float x = *(const float *)a, y = *(const float *)b;
@@ -85,7 +85,6 @@ static int cold_buffers(const struct cuda_backend *backend, int64_t bytes) {
 }
 
 // ---- kernels
-// ----------------------------------------------------------------------------------------------------
 
 static __global__ void empty_kernel() {}
 
@@ -156,10 +155,9 @@ static enum status fill(enum dtype dtype, void *data, int64_t count, cudaStream_
 }
 
 // ---- the probes
-// ---------------------------------------------------------------------------------------------
 
 static enum status probe_launch(struct cuda_backend *backend, double *seconds, struct error *error) {
-    return time_executions(1, backend->stream, seconds, error, [&](int) {
+    return time_executions(EMPTY_NODES, backend->stream, seconds, error, [&](int) {
         empty_kernel<<<1, 32, 0, backend->stream>>>();
         return cuda_status(cudaGetLastError(), "empty kernel", error);
     });

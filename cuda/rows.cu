@@ -6,7 +6,6 @@
 #include "cuda/schedule.h"
 
 // ---- chunks of whole rows
-// -----------------------------------------------------------------------------------
 
 // Sets count, tokens and longest of the chunk that begins with row `first`; one row always fits.
 static void measure_chunk(struct packed_rows *chunk, const int *lengths, int first, int count, int capacity) {
@@ -58,7 +57,6 @@ enum status rows_run_padded(struct cuda_session *session, int tokens, int longes
 }
 
 // ---- prompts
-// --------------------------------------------------------------------------------------------------
 
 // Copies the prompts to the device and enters them into the decode state.
 static enum status enter_prompts(struct cuda_session *session, const struct prompt_batch *prompts,

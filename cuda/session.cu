@@ -19,7 +19,6 @@ enum {
 };
 
 // ---- one walk over the buffers: measures with memory NULL, places otherwise
-// ----------------------------------
 
 enum purpose { KV_CACHE, ACTIVATIONS, LOGITS, TOKENS, PURPOSES };
 
@@ -143,7 +142,6 @@ void cuda_ledger(const struct backend *base, const struct session_spec *spec, st
 }
 
 // ---- opening and closing
-// -------------------------------------------------------------------------------------
 
 static enum status refuse_memory(const struct cuda_backend *backend, const struct session_spec *spec,
                                  struct error *error) {

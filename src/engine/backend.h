@@ -28,7 +28,6 @@ struct backend;
 struct session;
 
 // ---- devices
-// ------------------------------------------------------------------------------------------------
 
 struct device_info {
     char backend[8];          // "cpu", "cuda"
@@ -56,7 +55,6 @@ int device_list(struct device *devices, int room);
 CHECKED enum status device_describe(struct device device, struct device_info *info, struct error *error);
 
 // ---- backends
-// -----------------------------------------------------------------------------------------------
 
 struct backend_options {
     enum dtype dtype; // of weights and, on a GPU, of activations and cache
@@ -76,7 +74,6 @@ enum dtype backend_dtype(const struct backend *backend);
 struct device backend_device(const struct backend *backend);
 
 // ---- sessions
-// -----------------------------------------------------------------------------------------------
 
 enum logits_mode {
     LOGITS_LAST, // the LM head is applied to the last position of each row
@@ -179,15 +176,14 @@ CHECKED enum status session_score(struct session *session, const struct score_re
                                   struct error *error);
 
 // ---- probes: what this device really does, for `info --measure` and the roofline
-// -------------------------------
 
 enum probe_kind {
     PROBE_READ,   // read `bytes` of memory once, cold
     PROBE_MATMUL, // (m, k) x (n, k)^T in the backend's dtype, by the path the engine uses for that m; cold
                   // weights
     PROBE_PEAK_MATMUL, // the same product by the vendor library at its best (cblas_sgemm, cuBLAS)
-    PROBE_LAUNCH,      // the least work a step can be: one empty kernel in a graph; entering and leaving a
-                       // parallel region
+    PROBE_LAUNCH, // the least work a step can be: one empty kernel of many in a graph; entering and leaving a
+                  // parallel region
 };
 
 struct probe {
@@ -201,7 +197,6 @@ CHECKED enum status backend_probe(struct backend *backend, const struct probe *p
                                   struct error *error);
 
 // ---- what a backend implements
-// ------------------------------------------------------------------------------
 
 // Backends embed these as their first member. The checking functions above fill and maintain them.
 struct backend {

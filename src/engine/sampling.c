@@ -53,7 +53,6 @@ int32_t sampling_argmax(const float *logits, int vocab) {
 }
 
 // ---- the order of tokens: higher logits first, lower ids first among equals
-// ---------------------------------
 
 static bool comes_first(const float *logits, int32_t a, int32_t b) {
     return logits[a] > logits[b] || (logits[a] == logits[b] && a < b);
@@ -90,7 +89,6 @@ static int select_first(const float *logits, const float *probability, int vocab
 }
 
 // ---- the draw
-// ----------------------------------------------------------------------------------------------
 
 // Unnormalised softmax: the highest logit gets 1. Returns the sum. NaN gets 0; infinities do not make any.
 static double softmax(const float *logits, int vocab, float temperature, float *probability) {
