@@ -35,8 +35,18 @@ static void test_batch_sizes(void **state) {
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         char argument[64];
         snprintf(argument, sizeof argument, "--batch=%s", bad[i]);
-        assert_usage_error(ARGS(QUICK, argument), "--batch", "expected");
+        assert_usage_error(ARGS(QUICK, argument), "--batch", "found");
     }
+}
+
+static void test_goals(void **state) {
+    (void)state;
+    static const char *const bad[] = {"latency:-3",  "latency:0", "latency:",  "latency",
+                                      "latency:nan", "ttft:x",    "ttft:1e99", "fastest"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        assert_usage_error(ARGS(QUICK, "--batch", "auto", "--goal", bad[i]), "--goal", "expected");
+    assert_usage_error(ARGS(QUICK, "--batch", "4", "--goal", "memory"), "--goal", "--batch auto");
+    assert_usage_error(ARGS(QUICK, "--batch", "auto", "--reserve-mib", "-1"), "--reserve-mib", "-1");
 }
 
 static void test_prices(void **state) {
@@ -51,10 +61,12 @@ static void test_prices(void **state) {
     }
 }
 
-// Runs bench, which succeeds and writes a whole record; returns what it said beside.
+// Runs bench, which uses the cache for the batch size and for the ceilings, succeeds and writes a whole
+// record; returns what it said beside.
 static char *notes_of_bench(void) {
-    struct program_run run = run_program(ARGS(QUICK), NULL);
-    assert_exit(&run, ARGS(QUICK), 0);
+    const char *const *arguments = ARGS(QUICK, "--batch", "auto");
+    struct program_run run = run_program(arguments, NULL);
+    assert_exit(&run, arguments, 0);
     json_t *record = json_loads(run.output, 0, NULL), *ceilings;
     assert_int_equal(json_unpack(record, "{s:{s:o}}", "device", "ceilings", &ceilings), 0);
     assert_true(json_number_value(json_object_get(ceilings, "read_bytes_per_s")) > 0);
@@ -89,7 +101,7 @@ static void remove_cache(struct scratch_dir *cache) {
 static void test_a_spoilt_cache_is_told_and_mended(void **state) {
     (void)state;
     struct scratch_dir cache;
-    free(notes_of_bench()); // the shared cache has its file now
+    free(notes_of_bench()); // the shared cache has its files now
     scratch_dir_make(&cache);
     spoil_cache(&cache, "{\"schema\": \"gpt2infer.cache/0\", \"value\": {}}");
     set_program_cache(cache.path);
@@ -97,6 +109,8 @@ static void test_a_spoilt_cache_is_told_and_mended(void **state) {
     set_program_cache(NULL);
     if (!strstr(first, "note: ") || !strstr(first, "gpt2infer.cache/1"))
         fail_msg("no note on the schema of the cache: %s", first);
+    if (!strstr(first, "/batch-") || !strstr(first, "/ceilings-"))
+        fail_msg("not every spoilt file is named: %s", first);
     assert_null(strstr(second, "note: "));
     free(first);
     free(second);
@@ -132,6 +146,7 @@ static void test_full_disks(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_batch_sizes),
+        cmocka_unit_test(test_goals),
         cmocka_unit_test(test_prices),
         cmocka_unit_test(test_a_spoilt_cache_is_told_and_mended),
         cmocka_unit_test(test_a_cache_that_cannot_be_written_is_no_failure),
