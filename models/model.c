@@ -1,6 +1,7 @@
 #include "models/format.h"
 
 #include "base/text.h"
+#include "models/config_json.h"
 #include "models/locate.h"
 
 #include <assert.h>
@@ -68,6 +69,24 @@ void model_close(struct model *model) {
     free(model->directory);
     free(model->name);
     free(model);
+}
+
+enum status model_read_config(const char *name, struct gpt2_config *config, struct error *error) {
+    if (strncmp(name, "random:", 7) != 0 && !ends_with(name, ".bin")) {
+        char *directory;
+        TRY(model_find_directory(name, &directory, error));
+        char *path = text_format("%s/config.json", directory);
+        free(directory);
+        if (!path) return error_set(error, STATUS_OUT_OF_MEMORY, "%s: no memory to open the model", name);
+        enum status status = config_json_read(path, config, error);
+        free(path);
+        return status;
+    }
+    struct model *model;
+    TRY(model_open(name, &model, error));
+    *config = model->config;
+    model_close(model);
+    return STATUS_OK;
 }
 
 // ---- what is known about it ---------------------------------------------------------------------

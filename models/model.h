@@ -31,6 +31,10 @@ void model_close(struct model *model); // NULL is allowed
 // nothing. The caller frees it. A name that leads nowhere gets model_open's message.
 CHECKED enum status model_find_directory(const char *name, char **directory, struct error *error);
 
+// The configuration alone: of a directory or FILE.safetensors from its config.json, whose weights need not
+// be there.
+CHECKED enum status model_read_config(const char *name, struct gpt2_config *config, struct error *error);
+
 const struct gpt2_config *model_config(const struct model *model);
 const char *model_name(const struct model *model); // as the user would name it: "gpt2", "random:gpt2", a path
 const char *model_format(const struct model *model); // "safetensors", "llm.c", "random"
