@@ -1,0 +1,210 @@
+#include "measure/calibrate.h"
+
+#include "base/clock.h"
+#include "base/version.h"
+#include "measure/cache.h"
+#include "measure/ceilings.h"
+#include "measure/machine_json.h"
+#include "measure/prompts.h"
+#include "measure/run.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ROW_PROMPT = 8, ROW_GEN = 9, ROW_STEPS = ROW_GEN - 1, MOST_RUNS = 100 };
+static const double enough_seconds = 1; // of runs, unless there is only one
+
+// ---- the runs of one row
+// -------------------------------------------------------------------------------------------
+
+struct row_times {
+    double prefill, step; // seconds
+};
+
+static int compare_floats(const void *a, const void *b) {
+    const float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+// The quickest of several runs, of each the median step: what the engine can do, not what it does beside
+// another program.
+static enum status repeat_run(struct run *run, struct row_times *least, struct error *error) {
+    *least = (struct row_times){INFINITY, INFINITY};
+    TRY(run_generate(run, error)); // warm-up
+    double start = clock_seconds();
+    for (int i = 0; i < MOST_RUNS && (i == 0 || clock_seconds() - start < enough_seconds); i++) {
+        TRY(run_generate(run, error));
+        qsort(run->step_ms, ROW_STEPS, sizeof *run->step_ms, compare_floats);
+        least->prefill = fmin(least->prefill, run->prefill_seconds);
+        least->step = fmin(least->step, (double)run->step_ms[ROW_STEPS / 2] / 1e3);
+    }
+    return STATUS_OK;
+}
+
+static enum status time_row(struct backend *backend, bool kv_cache, enum decode_path path,
+                            struct row_times *times, struct error *error) {
+    const struct session_spec spec = {.rows = 1,
+                                      .max_tokens = ROW_PROMPT + ROW_GEN,
+                                      .kv_cache = kv_cache,
+                                      .decode_path = path,
+                                      .time_steps = true,
+                                      .sampling = {.top_p = 1}};
+    int32_t tokens[ROW_GEN];
+    float step_ms[ROW_STEPS];
+    struct pace pace = {0};
+    struct prompt_batch prompt;
+    struct session *session;
+    TRY(prompts_draw(1, ROW_PROMPT, backend_config(backend)->vocab, 0, &prompt, error));
+    enum status status = session_open(backend, &spec, &session, error);
+    if (status == STATUS_OK) {
+        struct run run = {.session = session,
+                          .prompts = &prompt,
+                          .prompt_len = ROW_PROMPT,
+                          .gen_len = ROW_GEN,
+                          .pace = &pace,
+                          .interrupt = backend->options.interrupt,
+                          .step_ms = step_ms,
+                          .tokens = tokens};
+        status = repeat_run(&run, times, error);
+    }
+    session_close(session);
+    prompts_free(&prompt);
+    return status;
+}
+
+// The most rows, as a power of two, that the backend's fused kernels decode when it may choose; 0: none.
+static enum status find_fused_rows(struct backend *backend, double *rows, struct error *error) {
+    const int most = 64;
+    struct session_spec spec = {
+        .max_tokens = ROW_PROMPT + ROW_GEN, .kv_cache = true, .sampling = {.top_p = 1}};
+    *rows = 0;
+    for (spec.rows = 1; spec.rows <= most; spec.rows *= 2) {
+        struct session *session;
+        TRY(session_open(backend, &spec, &session, error));
+        bool fused = strcmp(session_decode_path(session), "fused") == 0;
+        session_close(session);
+        if (!fused) break;
+        *rows = spec.rows;
+    }
+    return STATUS_OK;
+}
+
+// ---- products
+// ------------------------------------------------------------------------------------------------------
+
+// Of the products of one layer with `rows` rows; *seconds of all four.
+static enum status layer_rate(struct backend *backend, int rows, double *seconds, double *rate,
+                              struct error *error) {
+    const struct gpt2_config *config = backend_config(backend);
+    const int C = config->channels, F = config->inner;
+    const int shapes[][2] = {{3 * C, C}, {C, C}, {F, C}, {C, F}}; // outputs, inputs
+    double flop = 0;
+    *seconds = 0;
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        const struct probe probe = {.kind = PROBE_MATMUL, .m = rows, .n = shapes[i][0], .k = shapes[i][1]};
+        double least;
+        TRY(ceilings_least_seconds(backend, &probe, &least, error));
+        *seconds += least;
+        flop += 2.0 * probe.m * probe.n * probe.k;
+    }
+    *rate = flop / *seconds;
+    return STATUS_OK;
+}
+
+// A device so quick that its products wait for their starts is shown larger ones.
+static enum status measure_rate(struct backend *backend, double *rate, struct error *error) {
+    const int large = 1024, larger = 8192;
+    const double quick = 1e-3;
+    double seconds, more = 0;
+    TRY(layer_rate(backend, large, &seconds, rate, error));
+    if (seconds < quick) TRY(layer_rate(backend, larger, &seconds, &more, error));
+    *rate = fmax(*rate, more);
+    return STATUS_OK;
+}
+
+// ---- the model of time
+// ---------------------------------------------------------------------------------------------
+
+static double mean_step_work(const struct machine *machine, const struct generation_shape *shape) {
+    double work = 0;
+    for (int step = 1; step <= ROW_STEPS; step++)
+        work += predict_step_work(machine, shape, step) / (ROW_STEPS);
+    return work;
+}
+
+enum status calibrate(struct backend *backend, const struct ceilings *ceilings, struct machine *machine,
+                      struct error *error) {
+    struct device_info device;
+    struct row_times cached, uncached, fused;
+    const struct gpt2_config *config = backend_config(backend);
+    struct generation_shape row = {.config = config,
+                                   .dtype = backend_dtype(backend),
+                                   .kv_cache = true,
+                                   .batch = 1,
+                                   .prompt_len = ROW_PROMPT,
+                                   .gen_len = ROW_GEN};
+    TRY(device_describe(backend_device(backend), &device, error));
+    *machine = machine_of_ceilings(ceilings, config, (double)device.cache_bytes);
+    if (config->context < ROW_PROMPT + ROW_GEN) return STATUS_OK;
+    TRY(find_fused_rows(backend, &machine->fused_rows, error));
+    TRY(time_row(backend, true, DECODE_GRAPH, &cached, error));
+    TRY(time_row(backend, false, DECODE_AUTO, &uncached, error));
+    fused = cached;
+    if (machine->fused_rows > 0) TRY(time_row(backend, true, DECODE_FUSED, &fused, error));
+    TRY(measure_rate(backend, &machine->rate, error));
+    if (mean_step_work(machine, &row) > cached.step)
+        machine->bandwidth = fmax(machine->bandwidth, roofline_mean_step(&row).bytes / cached.step);
+    machine->cached_step = fmax(0, cached.step - mean_step_work(machine, &row));
+    machine->fused_step = fmax(0, fused.step - mean_step_work(machine, &row));
+    machine->prefill = fmax(0, cached.prefill - predict_prefill_work(machine, &row));
+    row.kv_cache = false;
+    machine->uncached_step = fmax(0, uncached.step - mean_step_work(machine, &row));
+    return STATUS_OK;
+}
+
+// ---- remembered
+// ----------------------------------------------------------------------------------------------------
+
+static json_t *cache_key(const struct device_info *device, enum dtype dtype,
+                         const struct gpt2_config *config) {
+    char shape[128];
+    snprintf(shape, sizeof shape, "L%d-C%d-F%d-H%d-V%d-T%d", config->layers, config->channels, config->inner,
+             config->heads, config->vocab, config->context);
+    return json_pack("{s:s, s:s, s:s, s:i, s:s, s:s, s:s}", "backend", device->backend, "name", device->name,
+                     "detail", device->detail, "compute_units", device->compute_units, "dtype",
+                     dtype_name(dtype), "model", shape, "version", GPT2INFER_VERSION);
+}
+
+static bool read_cached(json_t *key, struct machine *machine, struct error *note) {
+    json_t *value;
+    if (cache_read("calibration", key, &value, note) != STATUS_OK || !value) return false;
+    enum status status = machine_read(value, machine, note);
+    json_decref(value);
+    return status == STATUS_OK && machine->rate > 0;
+}
+
+static void write_cached(json_t *key, const struct machine *machine, struct error *note) {
+    struct error error;
+    json_t *value = machine_json(machine);
+    if (value && cache_write("calibration", key, value, &error) != STATUS_OK && !note->message[0])
+        *note = error;
+    json_decref(value);
+}
+
+enum status calibrate_get(struct backend *backend, const struct ceilings *ceilings, bool refresh,
+                          struct machine *machine, struct error *note, struct error *error) {
+    struct device_info device;
+    note->message[0] = '\0';
+    TRY(device_describe(backend_device(backend), &device, error));
+    json_t *key = cache_key(&device, backend_dtype(backend), backend_config(backend));
+    if (!key) return error_set(error, STATUS_OUT_OF_MEMORY, "no host memory for a cache key");
+    enum status status = STATUS_OK;
+    if (refresh || !read_cached(key, machine, note)) {
+        status = calibrate(backend, ceilings, machine, error);
+        if (status == STATUS_OK) write_cached(key, machine, note);
+    }
+    json_decref(key);
+    return status;
+}

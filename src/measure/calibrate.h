@@ -1,0 +1,21 @@
+// The model of time of predict.h for the engine on this device: what a few short runs of one row and the
+// engine's own large products say. No figure of a larger batch goes into it.
+#ifndef MEASURE_CALIBRATE_H
+#define MEASURE_CALIBRATE_H
+
+#include "measure/predict.h"
+
+// A prefill of 8 tokens and 8 steps of one row, with and without the cache, and the products of the model's
+// layers; takes about a second on a GPU and some seconds on a CPU. A fixed time is what was measured less the
+// work that the model of time sees in it. Where the work alone would take longer, the weights come from the
+// chip's cache, and the bandwidth becomes the one that was seen. A context too short for the runs leaves
+// machine_of_ceilings.
+CHECKED enum status calibrate(struct backend *backend, const struct ceilings *ceilings,
+                              struct machine *machine, struct error *error);
+
+// The same from the cache (cache.h; key: device, dtype, shape of the model, engine version), as
+// ceilings_get.
+CHECKED enum status calibrate_get(struct backend *backend, const struct ceilings *ceilings, bool refresh,
+                                  struct machine *machine, struct error *note, struct error *error);
+
+#endif
