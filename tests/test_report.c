@@ -53,6 +53,14 @@ static int set_up(void **state) {
                                          .compute_units = 132,
                                          .memory_bytes = INT64_C(150000000000)};
     record.ceilings = (struct ceilings){.bandwidth = 4e12, .matmul_rate = 8e14, .launch = 2e-6};
+    record.machine = (struct machine){.bandwidth = 3.9e12,
+                                      .rate = 6e14,
+                                      .cached_step = 3e-4,
+                                      .uncached_step = 6e-4,
+                                      .prefill = 5e-4,
+                                      .fused_step = 1e-4,
+                                      .fused_rows = 16,
+                                      .cache_bytes = 5e7};
     record.model = (struct record_model){.name = "dir/\xff|name",
                                          .format = "random",
                                          .stored_dtype = DTYPE_BF16,
@@ -248,6 +256,8 @@ static void test_other_json_is_refused_by_name(void **state) {
         {"\"power_w\": 4", "\"power_w\": -4", "rows[1].sensors.power_w"},
         {"\"other_processes\": 2", "\"other_processes\": -2", "rows[1].sensors.other_processes"},
         {"\"rows\": [", "\"rows\": {}, \"x\": [", "rows"},
+        {"\"cached_step_s\": ", "\"cached_step_s\": -", "machine.cached_step_s"},
+        {"\"fused_rows\": 16.0", "\"fused_rows\": null", "machine"},
         {"\"read_bytes_per_s\": 4", "\"read_bytes_per_s\": -4", "ceilings"},
         {"\"engine\": {", "\"engine\": {\"version\": \"2\",", "duplicate"},
         {"]", "", "line"},

@@ -7,6 +7,7 @@
 #include "cli/progress.h"
 #include "cli/setup.h"
 #include "measure/bench.h"
+#include "measure/calibrate.h"
 #include "measure/ceilings.h"
 #include "measure/report.h"
 #include "measure/report_reference.h"
@@ -78,6 +79,22 @@ static void add_ceilings(const struct options *options, struct backend *backend,
     setup_note(options, "note: the device's ceilings are not known: %s", error.message);
 }
 
+// What rows are predicted from; without it the report predicts nothing.
+static void add_machine(const struct options *options, struct backend *backend, struct bench_record *record) {
+    struct progress progress;
+    struct error note = {0}, error = {0};
+    if (record->ceilings.bandwidth == 0) return;
+    progress_start(&progress, options->quiet, true);
+    progress_update(&progress, "runs of one row, to predict the others", -1, -1);
+    enum status status =
+        calibrate_get(backend, &record->ceilings, options->refresh, &record->machine, &note, &error);
+    progress_clear(&progress);
+    if (note.message[0]) setup_note(options, "note: %s", note.message);
+    if (status == STATUS_OK) return;
+    record->machine = (struct machine){0};
+    setup_note(options, "note: nothing is predicted: %s", error.message);
+}
+
 static enum status report(const struct options *options, const struct bench_record *record,
                           struct output_file *output, struct plotting *plotting, struct error *error) {
     TRY(report_write(record, setup_report_format(options), output->stream, error));
@@ -101,7 +118,10 @@ static enum status fill_record(const struct options *options, struct setup *setu
         if (found != STATUS_OK && !proved) return found;
     }
     enum status status = measure(options, setup->backend, interrupt, record, error);
-    if (status != STATUS_USAGE && status != STATUS_INTERRUPTED) add_ceilings(options, setup->backend, record);
+    if (status != STATUS_USAGE && status != STATUS_INTERRUPTED) {
+        add_ceilings(options, setup->backend, record);
+        add_machine(options, setup->backend, record);
+    }
     *reportable = status != STATUS_USAGE;
     return status;
 }

@@ -9,6 +9,8 @@ struct row_metrics {
     struct cost step;      // mean over the decode steps; zero when gen_len is 1
     double busy_share;     // device's own time of the mean step / ms per step; 0: steps were not timed
     double textbook_share; // measured speed-up / the one that counting token-steps promises; 0: none measured
+    struct prediction predicted; // from record->machine; zero when that is not known
+    double predicted_share;      // predicted tok/s / measured; 0: not both known
     // The rest needs ceilings and a measured time per step.
     bool against_device;
     struct floor_time floor; // of the mean step

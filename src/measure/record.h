@@ -6,6 +6,7 @@
 #include "base/status.h"
 #include "engine/backend.h"
 #include "measure/discovery.h"
+#include "measure/predict.h"
 #include "measure/roofline.h"
 #include "measure/serving_cost.h"
 #include "measure/stats.h"
@@ -107,6 +108,7 @@ struct bench_record {
     struct record_engine engine;
     struct device_info device;
     struct ceilings ceilings; // all zero: not measured
+    struct machine machine;   // what rows are predicted from; all zero: nothing is
     struct record_model model;
     struct record_workload workload;
     struct pricing pricing;

@@ -3,6 +3,7 @@
 #include "measure/record.h"
 
 #include "base/mapped_file.h"
+#include "measure/machine_json.h"
 
 #include <jansson.h>
 #include <limits.h>
@@ -348,11 +349,11 @@ static enum status read_document(json_t *json, struct bench_record *record, stru
     if (!schema || strcmp(schema, RECORD_SCHEMA) != 0)
         return error_set(error, STATUS_FAILED, "schema: expected \"%s\", found %s%.40s%s", RECORD_SCHEMA,
                          schema ? "\"" : "", schema ? schema : "none", schema ? "\"" : "");
-    json_t *engine, *device, *model, *workload, *pricing, *discovery, *rows;
+    json_t *engine, *device, *model, *workload, *pricing, *discovery, *machine, *rows;
     json_error_t json_error;
-    if (json_unpack_ex(json, &json_error, 0, "{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "engine", &engine,
+    if (json_unpack_ex(json, &json_error, 0, "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "engine", &engine,
                        "device", &device, "model", &model, "workload", &workload, "pricing", &pricing,
-                       "discovery", &discovery, "rows", &rows) != 0)
+                       "discovery", &discovery, "machine", &machine, "rows", &rows) != 0)
         return error_set(error, STATUS_FAILED, "%s", json_error.text);
     TRY(read_engine(engine, &record->engine, error));
     TRY(read_device(device, record, error));
@@ -360,6 +361,7 @@ static enum status read_document(json_t *json, struct bench_record *record, stru
     TRY(read_workload(workload, record, error));
     TRY(read_pricing(pricing, &record->pricing, error));
     TRY(discovery_from_json(discovery, &record->discovery, error));
+    TRY(machine_read(machine, &record->machine, error));
     return read_rows(rows, record, error);
 }
 

@@ -1,5 +1,6 @@
 #include "measure/report_json.h"
 
+#include "measure/machine_json.h"
 #include "measure/metrics.h"
 #include "measure/report_values.h"
 
@@ -100,6 +101,15 @@ static json_t *roofline_json(const struct row_metrics *metrics) {
                      report_known(metrics->textbook_share, metrics->textbook_share > 0));
 }
 
+static json_t *predicted_json(const struct row_metrics *metrics) {
+    const struct prediction *predicted = &metrics->predicted;
+    bool known = predicted->tok_s > 0;
+    return json_pack("{s:o, s:o, s:o, s:o}", "tok_s", report_known(predicted->tok_s, known), "prefill_ms",
+                     report_known(predicted->prefill_ms, known), "ms_per_step",
+                     report_known(predicted->ms_per_step, known), "of_measured",
+                     report_known(metrics->predicted_share, metrics->predicted_share > 0));
+}
+
 static json_t *pricing_json(const struct pricing *pricing) {
     return json_pack("{s:o, s:o}", "gpu_hour_usd",
                      report_known(pricing->device_hour_usd, pricing->device_hour_usd > 0), "requests_per_day",
@@ -135,7 +145,7 @@ static json_t *row_json(const struct bench_record *record, const struct bench_ro
     const struct row_metrics metrics = row_metrics(record, row);
     return json_pack(
         "{s:i, s:s, s:s, s:o, s:o, s:i, s:o, s:f, s:f, s:f, s:f, s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:o, "
-        "s:o}",
+        "s:o, s:o}",
         "batch", row->batch, "kvcache", row->kv_cache ? "on" : "off", "status", row_status_name(row->status),
         "reason", report_text(row->reason), "note", report_text(row->note), "reps", row->reps, "tok_s",
         summary_json(&row->tok_s, row->samples), "tok_s_per_row", row->tok_s_per_row, "prefill_ms",
@@ -143,15 +153,16 @@ static json_t *row_json(const struct bench_record *record, const struct bench_ro
         step_json(&row->step), "decode_path", row->decode_path, "token_hash", row->token_hash, "speedup",
         report_known(row->speedup, row->speedup > 0), "agreement", agreement_json(&row->agreement), "memory",
         memory_json(&row->memory), "roofline", roofline_json(&metrics), "sensors",
-        sensors_json(&row->sensors), "cost", cost_json(record, row));
+        sensors_json(&row->sensors), "cost", cost_json(record, row), "predicted", predicted_json(&metrics));
 }
 
 // What all rows share, as the first fields of a document.
 static json_t *shared_json(const struct bench_record *record) {
-    return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "schema", RECORD_SCHEMA, "engine",
+    return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "schema", RECORD_SCHEMA, "engine",
                      engine_json(&record->engine), "device", device_json(record), "model",
                      model_json(&record->model), "workload", workload_json(&record->workload), "pricing",
-                     pricing_json(&record->pricing), "discovery", discovery_to_json(&record->discovery));
+                     pricing_json(&record->pricing), "discovery", discovery_to_json(&record->discovery),
+                     "machine", machine_json(&record->machine));
 }
 
 // Adds `value` to an object, taking both; NULL when either is NULL.

@@ -4,6 +4,7 @@
 #include "measure/report_causes.h"
 #include "measure/report_cost.h"
 #include "measure/report_grid.h"
+#include "measure/report_prediction.h"
 #include "measure/report_sensors.h"
 
 #include <inttypes.h>
@@ -193,6 +194,7 @@ void report_table_write(const struct bench_record *record, bool markdown, FILE *
     if (columns.speedup && arms_agree_everywhere(record))
         fputs("\nBoth arms generated the same tokens in every row.\n", file);
     report_causes_write(record, markdown, file);
+    report_prediction_write(record, markdown, file);
     report_cost_write(record, markdown, file);
     report_sensors_write(record, markdown, file);
     if (footnotes > 0) fputc('\n', file);
