@@ -46,7 +46,7 @@ static enum status run(const struct options *options, struct error *error) {
     static command_function *const commands[COMMANDS] = {
         [COMMAND_BENCH] = cmd_bench,       [COMMAND_GENERATE] = cmd_generate, [COMMAND_SCORE] = cmd_score,
         [COMMAND_TOKENIZE] = cmd_tokenize, [COMMAND_INFO] = cmd_info,         [COMMAND_PLOT] = cmd_plot,
-        [COMMAND_COMPARE] = cmd_compare,
+        [COMMAND_COMPARE] = cmd_compare,   [COMMAND_PREDICT] = cmd_predict,
     };
     if (options->help || (options->command == COMMAND_HELP && !options->version)) {
         help_command(stdout, options->command);
