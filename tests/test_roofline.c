@@ -90,6 +90,19 @@ static void test_mean_step(void **state) {
     assert_close(mean.bytes, middle.bytes, 1e-9);
     shape.gen_len = 1;
     assert_close(roofline_mean_step(&shape).bytes, 0, 0);
+    // Without the cache a step's cost grows with the square of its length: the mean of all, one by one.
+    shape.kv_cache = false;
+    shape.logits = LOGITS_ALL;
+    shape.gen_len = 30;
+    struct cost sum = {0, 0, 0};
+    for (int step = 1; step < 30; step++) {
+        struct cost cost = roofline_step(&shape, step);
+        sum.bytes += cost.bytes;
+        sum.flop += cost.flop;
+    }
+    mean = roofline_mean_step(&shape);
+    assert_close(mean.bytes * 29 / sum.bytes, 1, 1e-12);
+    assert_close(mean.flop * 29 / sum.flop, 1, 1e-12);
 }
 
 static void test_floor_is_the_binding_ceiling(void **state) {

@@ -41,9 +41,10 @@ static struct cost pass_cost(const struct generation_shape *shape, double fed, d
     return cost;
 }
 
-// Every row feeds its whole prefix of T tokens: token t attends to t keys.
-static struct cost prefix_cost(const struct generation_shape *shape, double T) {
-    return pass_cost(shape, T, T * (T + 1) / 2, shape->logits == LOGITS_ALL ? T : 1);
+// Every row feeds its whole prefix of T tokens: token t attends to t keys. Costs are linear in T and T^2, so
+// the means of both give the mean cost.
+static struct cost prefix_cost(const struct generation_shape *shape, double T, double T_squared) {
+    return pass_cost(shape, T, (T_squared + T) / 2, shape->logits == LOGITS_ALL ? T : 1);
 }
 
 static double cache_bytes(const struct generation_shape *shape, double tokens) {
@@ -51,29 +52,31 @@ static double cache_bytes(const struct generation_shape *shape, double tokens) {
 }
 
 struct cost roofline_prefill(const struct generation_shape *shape) {
-    struct cost cost = prefix_cost(shape, shape->prompt_len);
-    if (shape->kv_cache) cost.bytes += cache_bytes(shape, shape->prompt_len); // written
+    double P = shape->prompt_len;
+    struct cost cost = prefix_cost(shape, P, P * P);
+    if (shape->kv_cache) cost.bytes += cache_bytes(shape, P); // written
     return cost;
 }
 
-struct cost roofline_step(const struct generation_shape *shape, int step) {
-    double keys = shape->prompt_len + step; // the newest token among them
-    if (!shape->kv_cache) return prefix_cost(shape, keys);
+// `keys` are attended to, the newest token's among them.
+static struct cost step_cost(const struct generation_shape *shape, double keys, double keys_squared) {
+    if (!shape->kv_cache) return prefix_cost(shape, keys, keys_squared);
     struct cost cost = pass_cost(shape, 1, keys, 1);
     cost.bytes += cache_bytes(shape, keys); // keys - 1 read, 1 written
     return cost;
 }
 
+struct cost roofline_step(const struct generation_shape *shape, int step) {
+    double keys = (double)shape->prompt_len + step;
+    return step_cost(shape, keys, keys * keys);
+}
+
 struct cost roofline_mean_step(const struct generation_shape *shape) {
-    struct cost mean = {0, 0, 0};
-    int steps = shape->gen_len - 1;
-    for (int step = 1; step <= steps; step++) {
-        struct cost cost = roofline_step(shape, step);
-        mean.bytes += cost.bytes / steps;
-        mean.flop += cost.flop / steps;
-        mean.launches = cost.launches;
-    }
-    return mean;
+    double steps = shape->gen_len - 1;
+    if (steps < 1) return (struct cost){0, 0, 0};
+    // Of the consecutive numbers P + 1 .. P + steps: their mean, and their variance (steps^2 - 1) / 12.
+    double keys = shape->prompt_len + (steps + 1) / 2;
+    return step_cost(shape, keys, keys * keys + (steps * steps - 1) / 12);
 }
 
 const char *limit_name(enum limit limit) {
