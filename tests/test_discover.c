@@ -185,10 +185,41 @@ static void test_time_bounds_the_search(void **state) {
     assert_non_null(probe_of(fixture, fixture->discovery.batch));
 }
 
+// An answer that no longer holds may have used up the time; one row is tried all the same.
+static void test_one_row_is_tried_even_late(void **state) {
+    struct fixture *fixture = *state;
+    assert_int_equal(discover(fixture, "ttft:5"), STATUS_OK);
+    assert_int_equal(fixture->discovery.batch, 100);
+    fake.prefill_seconds = 0.006;
+    fixture->options.max_seconds = 0.001;
+    assert_int_equal(discover(fixture, "ttft:5"), STATUS_FAILED);
+    assert_non_null(probe_of(fixture, 1));
+    fake.prefill_seconds = 0.002;
+    fake.capacity = 500; // 100 rows do not fit
+    assert_int_equal(discover(fixture, "ttft:5"), STATUS_OK);
+    assert_int_equal(fixture->discovery.batch, 1);
+    assert_false(fixture->discovery.complete);
+}
+
 static void test_a_stop_flag_ends_it(void **state) {
     struct fixture *fixture = *state;
     fake.stop_at = fake.now + 1;
     assert_int_equal(discover(fixture, "throughput"), STATUS_INTERRUPTED);
+    assert_true(fixture->discovery.batch >= 1); // what was proved until then
+    assert_true(probe_of(fixture, fixture->discovery.batch)->meets_goal);
+    assert_false(fixture->discovery.complete);
+    discovery_clear(&fixture->discovery);
+    assert_int_equal(discover(fixture, "throughput"), STATUS_INTERRUPTED); // nothing at all
+    assert_int_equal(fixture->discovery.batch, 0);
+}
+
+// A reserve is others': by the ledger's account it is not touched, even for a moment.
+static void test_no_session_takes_from_the_reserve(void **state) {
+    struct fixture *fixture = *state;
+    fixture->options.reserve_bytes = 600;
+    fake.failing_rows = 41;
+    assert_int_equal(discover(fixture, "memory"), STATUS_OK);
+    assert_int_equal(fixture->discovery.batch, 40);
 }
 
 static void test_goals_in_words(void **state) {
@@ -230,7 +261,7 @@ static void test_the_trail_is_told(void **state) {
     discovery_write_answer(&fixture->discovery, file);
     fclose(file);
     assert_non_null(strstr(text, "100 for the goal memory, by 3 probes"));
-    assert_non_null(strstr(text, "does not fit"));
+    assert_non_null(strstr(text, "  101 rows do not fit\n"));
     free(text);
 }
 
@@ -245,6 +276,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_other_failures_are_not_taken_for_memory, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_answers_are_remembered_and_proved_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_time_bounds_the_search, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_one_row_is_tried_even_late, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_no_session_takes_from_the_reserve, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_stop_flag_ends_it, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_goals_in_words, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_workloads_that_cannot_be, set_up, tear_down),

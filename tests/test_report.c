@@ -78,6 +78,16 @@ static int set_up(void **state) {
     record.workload = (struct record_workload){
         .prompt_len = 50, .gen_len = 200, .dtype = DTYPE_BF16, .logits = LOGITS_ALL, .seed = 42, .warmup = 1};
     record.pricing = (struct pricing){.device_hour_usd = 4.32, .requests_per_day = 864000};
+    const struct batch_probe probes[] = {
+        {.batch = 93, .fits = true, .meets_goal = true, .tok_s = 120000, .p95_ms = 0.8, .seconds = 1.5},
+        {.batch = 94, .fits = true, .tok_s = 121000, .p95_ms = 0.81, .seconds = 1.5},
+        {.batch = 128, .seconds = 0.1, .reason = "128 rows, do not fit"}};
+    record.discovery = (struct discovery){.goal = {.kind = GOAL_LATENCY, .limit_ms = 0.805},
+                                          .reserve_bytes = 256 << 20,
+                                          .kv_cache = true,
+                                          .batch = 93,
+                                          .complete = true};
+    for (int i = 0; i < 3; i++) arrput(record.discovery.trail, probes[i]);
     struct bench_row cached = measured_row(93, true, 120000), uncached = measured_row(93, false, 4000);
     cached.speedup = 30;
     cached.agreement = (struct arm_agreement){.verdict = AGREEMENT_NEAR_TIE,
@@ -219,6 +229,10 @@ static void test_json_is_read_back(void **state) {
     assert_int_equal(again.rows[2].status, ROW_OUT_OF_MEMORY);
     assert_string_equal(again.rows[2].reason, record->rows[2].reason);
     assert_string_equal(again.model.name, "dir/?|name"); // JSON has no such byte
+    assert_int_equal(again.discovery.goal.kind, GOAL_LATENCY);
+    assert_int_equal(again.discovery.reserve_bytes, 256 << 20);
+    assert_int_equal(arrlen(again.discovery.trail), 3);
+    assert_string_equal(again.discovery.trail[2].reason, "128 rows, do not fit");
     record_clear(&again);
     free(second);
     free(text);
@@ -234,16 +248,19 @@ static char *replaced(const char *text, const char *from, const char *to) {
     return result;
 }
 
+// The discovery, which comes before the rows, has batches too.
+#define ROW_BATCH "\"rows\": [\n    {\n      \"batch\": "
+
 static void test_other_json_is_refused_by_name(void **state) {
     static const struct {
         const char *from, *to, *named;
     } changes[] = {
         {"gpt2infer.bench/1", "gpt2infer.bench/2", "gpt2infer.bench/1"},
         {"\"schema\"", "\"schemes\"", "schema"},
-        {"\"batch\": 93", "\"batch\": 0", "rows[0].batch"},
-        {"\"batch\": 93", "\"batch\": 4294967297", "rows[0].batch"},
-        {"\"batch\": 93", "\"batch\": \"93\"", "rows[0].batch"},
-        {"\"kvcache\": \"on\"", "\"kvcache\": \"maybe\"", "maybe"},
+        {ROW_BATCH "93", ROW_BATCH "0", "rows[0].batch"},
+        {ROW_BATCH "93", ROW_BATCH "4294967297", "rows[0].batch"},
+        {ROW_BATCH "93", ROW_BATCH "\"93\"", "rows[0].batch"},
+        {ROW_BATCH "93,\n      \"kvcache\": \"on\"", ROW_BATCH "93,\n      \"kvcache\": \"maybe\"", "maybe"},
         {"\"status\": \"ok\"", "\"status\": \"fine\"", "fine"},
         {"\"dtype\": \"bf16\"", "\"dtype\": \"int8\"", "workload.dtype"},
         {"\"gen_len\": 200", "\"gen_len\": 2000", "workload"},
@@ -255,6 +272,15 @@ static void test_other_json_is_refused_by_name(void **state) {
         {"\"gpu_hour_usd\": 4", "\"gpu_hour_usd\": -4", "pricing.gpu_hour_usd"},
         {"\"power_w\": 4", "\"power_w\": -4", "rows[1].sensors.power_w"},
         {"\"other_processes\": 2", "\"other_processes\": -2", "rows[1].sensors.other_processes"},
+        {"\"goal\": \"latency", "\"goal\": \"lateness", "discovery.goal"},
+        {"\"goal\": \"latency:0", "\"goal\": \"latency:-0", "discovery.goal"},
+        {"\"goal\": \"latency:0.805\"", "\"goal\": null", "discovery"},
+        {"\"reserve_bytes\": 2", "\"reserve_bytes\": -2", "reserve_bytes"},
+        {"\"batch\": 93,\n    \"complete", "\"batch\": 94,\n    \"complete", "no probe proved it"},
+        {"\"probes\": [", "\"probes\": 3, \"x\": [", "probes"},
+        {"\"seconds\": 1", "\"seconds\": -1", "probes"},
+        {"\"batch\": 128", "\"batch\": 4294967424", "probes"},
+        {"\"step_p95_ms\": 0", "\"step_p95_ms\": -0", "probes"},
         {"\"rows\": [", "\"rows\": {}, \"x\": [", "rows"},
         {"\"cached_step_s\": ", "\"cached_step_s\": -", "machine.cached_step_s"},
         {"\"fused_rows\": 16.0", "\"fused_rows\": null", "machine"},
@@ -328,9 +354,10 @@ static void test_csv_has_a_cell_for_every_column(void **state) {
             assert_string_equal(value, "118800;120000;121200");
         if (strcmp(name, "reason") == 0 && ++checked)
             assert_string_equal(other, "does not \"fit\"\n  second line");
+        if (strcmp(name, "discovery_goal") == 0 && ++checked) assert_string_equal(value, "latency:0.805");
         if (strcmp(name, "roofline_bound_by") == 0 && ++checked) assert_string_equal(value, "memory");
     }
-    assert_int_equal(checked, 5);
+    assert_int_equal(checked, 6);
     assert_true(columns > 50);
     free(text);
 }
@@ -340,6 +367,7 @@ static void test_table_tells_the_rows_and_their_remarks(void **state) {
     assert_non_null(strstr(text, "A \"quoted\", device"));
     assert_non_null(strstr(text, "120000 ± 1.0 %"));
     assert_non_null(strstr(text, "30.00×"));
+    assert_non_null(strstr(text, "batch     93 for the goal latency:0.805, by 3 probes\n"));
     assert_non_null(strstr(text, "00ff00ff00ff00ff"));
     assert_non_null(strstr(text, "[1] the arms part in 2 of 93 rows"));
     assert_non_null(strstr(text, "[2] a note, with a comma; the device was throttled (hardware thermal, "

@@ -85,7 +85,7 @@ enum status auto_batch_find(const struct options *options, const struct setup *s
     TRY(read_reserve(options, &discover.reserve_bytes, error));
     if (options->kvcache == KVCACHE_BOTH)
         setup_note(options, "note: the batch size is searched for with the KV cache on");
-    progress_start(&display.progress, options->quiet, true);
+    progress_start(&display.progress, options->quiet, false); // a probe has its line
     enum status status = discover_batch(setup->backend, &discover, &record->discovery, &note, error);
     progress_clear(&display.progress);
     if (note.message[0]) setup_note(options, "note: %s", note.message);

@@ -161,6 +161,8 @@ enum status batch_probe_run(struct backend *backend, const struct discover_optio
     probe->fits = status == STATUS_OK;
     probe->meets_goal = probe->fits && within_limit(probe, &options->goal);
     if (status != STATUS_OUT_OF_MEMORY) return status;
-    snprintf(probe->reason, sizeof probe->reason, "%.*s", (int)strcspn(error->message, "\n"), error->message);
+    const size_t headline = strcspn(error->message, "\n"); // a ledger may follow a colon
+    const bool introduces = headline > 0 && error->message[headline - 1] == ':';
+    snprintf(probe->reason, sizeof probe->reason, "%.*s", (int)headline - introduces, error->message);
     return STATUS_OK;
 }

@@ -57,7 +57,7 @@ void discovery_write_probe(const struct batch_probe *probe, FILE *file) {
     write_figure(probe->p95_ms, 12, file);
     fprintf(file, " %7.2f", probe->seconds);
     if (!probe->fits)
-        fprintf(file, "  does not fit: %s", probe->reason);
+        fprintf(file, "  %s", probe->reason);
     else if (!probe->meets_goal)
         fputs("  beyond the limit", file);
     fputc('\n', file);
