@@ -57,10 +57,11 @@ enum status ceilings_measure(struct backend *backend, struct ceilings *ceilings,
     return STATUS_OK;
 }
 
-static json_t *cache_key(const struct device_info *device, enum dtype dtype) {
-    return json_pack("{s:s, s:s, s:s, s:i, s:s, s:s}", "backend", device->backend, "name", device->name,
-                     "detail", device->detail, "compute_units", device->compute_units, "dtype",
-                     dtype_name(dtype), "version", GPT2INFER_VERSION);
+static json_t *cache_key(const struct device_info *device, const struct backend *backend) {
+    return json_pack("{s:s, s:s, s:s, s:i, s:i, s:s, s:s}", "backend", device->backend, "name", device->name,
+                     "detail", device->detail, "compute_units", device->compute_units, "threads",
+                     backend->options.threads, "dtype", dtype_name(backend_dtype(backend)), "version",
+                     GPT2INFER_VERSION);
 }
 
 static bool from_json(const json_t *json, struct ceilings *ceilings) {
@@ -94,7 +95,7 @@ enum status ceilings_get(struct backend *backend, bool refresh, struct ceilings 
     struct device_info device;
     note->message[0] = '\0';
     TRY(device_describe(backend_device(backend), &device, error));
-    json_t *key = cache_key(&device, backend_dtype(backend));
+    json_t *key = cache_key(&device, backend);
     if (!key) return error_set(error, STATUS_OUT_OF_MEMORY, "no host memory for a cache key");
     enum status status = STATUS_OK;
     if (refresh || !read_cached(key, ceilings, note)) {

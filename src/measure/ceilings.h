@@ -12,7 +12,7 @@ CHECKED enum status ceilings_least_seconds(struct backend *backend, const struct
 // size that is quick, the least operation. The rate is of the backend's dtype.
 CHECKED enum status ceilings_measure(struct backend *backend, struct ceilings *ceilings, struct error *error);
 
-// The same from the cache (cache.h; key: device, its detail with driver or threads, dtype, engine version),
+// The same from the cache (cache.h; key: device, its detail with driver, threads, dtype, engine version),
 // or measured and then cached; `refresh` measures in any case. What was wrong with the cache is in
 // note->message, which is empty otherwise: the ceilings are good all the same.
 CHECKED enum status ceilings_get(struct backend *backend, bool refresh, struct ceilings *ceilings,
