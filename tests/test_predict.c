@@ -64,7 +64,8 @@ static void test_a_small_case_by_hand(void **state) {
     assert_close(predict(&eager, &shape).tok_s, 9 / (prefill + 60), 1e-9);
     // Fused kernels for up to 3 rows.
     struct machine fused = machine;
-    fused.fused_step = 1;
+    fused.fused_step = 0;
+    fused.fused_last_step = 1;
     fused.fused_rows = 3;
     assert_close(predict(&fused, &shape).tok_s, 9 / (prefill + first + second - 2), 1e-9);
     // Activations that fill more than half the cache, (3, 16) of 2 bytes: 2 (18 4 + 2 16) 2 bytes per token.
@@ -129,6 +130,24 @@ static void test_steps_measured_on_an_h200(void **state) {
         double us = (fixed + predict_step_work(&machine, &shape, 100)) * 1e6;
         if (fabs(us / measured[i].us - 1) > 0.15)
             fail_msg("B = %d: %.0f us where %.0f were measured", shape.batch, us, measured[i].us);
+    }
+}
+
+// The fused kernels there: the steps of 1 and 16 rows are given, those between are to come out.
+static void test_fused_steps_measured_on_an_h200(void **state) {
+    (void)state;
+    static const struct {
+        int batch;
+        double us;
+    } measured[] = {{2, 177}, {4, 180}, {8, 198}};
+    struct machine machine = {.bandwidth = 4.5e12, .rate = 650e12, .cache_bytes = 50e6, .fused_rows = 16};
+    struct generation_shape shape = gpt2_shape(1, true);
+    machine.fused_step = 171e-6 - predict_step_work(&machine, &shape, 100);
+    shape.batch = 16;
+    machine.fused_last_step = 258e-6 - predict_step_work(&machine, &shape, 100);
+    for (size_t i = 0; i < sizeof measured / sizeof measured[0]; i++) {
+        shape.batch = measured[i].batch;
+        assert_close(predict(&machine, &shape).ms_per_step * 1e3 / measured[i].us, 1, 0.15);
     }
 }
 
@@ -206,6 +225,7 @@ int main(void) {
         cmocka_unit_test(test_a_single_token_takes_no_step),
         cmocka_unit_test(test_better_machines_and_more_rows),
         cmocka_unit_test(test_steps_measured_on_an_h200),
+        cmocka_unit_test(test_fused_steps_measured_on_an_h200),
         cmocka_unit_test(test_the_published_a100_curve),
         cmocka_unit_test(test_memory_of_a_generation),
         cmocka_unit_test(test_specs_are_found_by_their_whole_name),

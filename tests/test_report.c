@@ -59,6 +59,7 @@ static int set_up(void **state) {
                                       .uncached_step = 6e-4,
                                       .prefill = 5e-4,
                                       .fused_step = 1e-4,
+                                      .fused_last_step = 2e-4,
                                       .fused_rows = 16,
                                       .cache_bytes = 5e7};
     record.model = (struct record_model){.name = "dir/\xff|name",

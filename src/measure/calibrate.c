@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROW_PROMPT = 8, ROW_GEN = 9, ROW_STEPS = ROW_GEN - 1, MOST_RUNS = 100 };
+enum { ROW_PROMPT = 8, ROW_GEN = 9, ROW_STEPS = ROW_GEN - 1, MOST_RUNS = 100, MOST_FUSED_ROWS = 64 };
 static const double enough_seconds = 1; // of runs, unless there is only one
 
 // ---- the runs of one row
@@ -43,20 +43,20 @@ static enum status repeat_run(struct run *run, struct row_times *least, struct e
     return STATUS_OK;
 }
 
-static enum status time_row(struct backend *backend, bool kv_cache, enum decode_path path,
-                            struct row_times *times, struct error *error) {
-    const struct session_spec spec = {.rows = 1,
+static enum status time_rows(struct backend *backend, int rows, bool kv_cache, enum decode_path path,
+                             struct row_times *times, struct error *error) {
+    const struct session_spec spec = {.rows = rows,
                                       .max_tokens = ROW_PROMPT + ROW_GEN,
                                       .kv_cache = kv_cache,
                                       .decode_path = path,
                                       .time_steps = true,
                                       .sampling = {.top_p = 1}};
-    int32_t tokens[ROW_GEN];
+    int32_t tokens[ROW_GEN * MOST_FUSED_ROWS];
     float step_ms[ROW_STEPS];
     struct pace pace = {0};
     struct prompt_batch prompt;
     struct session *session;
-    TRY(prompts_draw(1, ROW_PROMPT, backend_config(backend)->vocab, 0, &prompt, error));
+    TRY(prompts_draw(rows, ROW_PROMPT, backend_config(backend)->vocab, 0, &prompt, error));
     enum status status = session_open(backend, &spec, &session, error);
     if (status == STATUS_OK) {
         struct run run = {.session = session,
@@ -76,11 +76,10 @@ static enum status time_row(struct backend *backend, bool kv_cache, enum decode_
 
 // The most rows, as a power of two, that the backend's fused kernels decode when it may choose; 0: none.
 static enum status find_fused_rows(struct backend *backend, double *rows, struct error *error) {
-    const int most = 64;
     struct session_spec spec = {
         .max_tokens = ROW_PROMPT + ROW_GEN, .kv_cache = true, .sampling = {.top_p = 1}};
     *rows = 0;
-    for (spec.rows = 1; spec.rows <= most; spec.rows *= 2) {
+    for (spec.rows = 1; spec.rows <= MOST_FUSED_ROWS; spec.rows *= 2) {
         struct session *session;
         TRY(session_open(backend, &spec, &session, error));
         bool fused = strcmp(session_decode_path(session), "fused") == 0;
@@ -129,15 +128,29 @@ static enum status measure_rate(struct backend *backend, double *rate, struct er
 
 static double mean_step_work(const struct machine *machine, const struct generation_shape *shape) {
     double work = 0;
-    for (int step = 1; step <= ROW_STEPS; step++)
-        work += predict_step_work(machine, shape, step) / (ROW_STEPS);
+    for (int step = 1; step <= ROW_STEPS; step++) work += predict_step_work(machine, shape, step) / ROW_STEPS;
     return work;
+}
+
+// The fixed times of the fused kernels, with their fewest and with their most rows.
+static enum status calibrate_fused(struct backend *backend, struct generation_shape shape,
+                                   struct machine *machine, struct error *error) {
+    if (machine->fused_rows == 0) return STATUS_OK;
+    const int rows[2] = {1, (int)machine->fused_rows};
+    double *const fixed[2] = {&machine->fused_step, &machine->fused_last_step};
+    for (int i = 0; i < 2; i++) {
+        struct row_times times;
+        TRY(time_rows(backend, rows[i], true, DECODE_FUSED, &times, error));
+        shape.batch = rows[i];
+        *fixed[i] = fmax(0, times.step - mean_step_work(machine, &shape));
+    }
+    return STATUS_OK;
 }
 
 enum status calibrate(struct backend *backend, const struct ceilings *ceilings, struct machine *machine,
                       struct error *error) {
     struct device_info device;
-    struct row_times cached, uncached, fused;
+    struct row_times cached, uncached;
     const struct gpt2_config *config = backend_config(backend);
     struct generation_shape row = {.config = config,
                                    .dtype = backend_dtype(backend),
@@ -149,32 +162,31 @@ enum status calibrate(struct backend *backend, const struct ceilings *ceilings, 
     *machine = machine_of_ceilings(ceilings, config, (double)device.cache_bytes);
     if (config->context < ROW_PROMPT + ROW_GEN) return STATUS_OK;
     TRY(find_fused_rows(backend, &machine->fused_rows, error));
-    TRY(time_row(backend, true, DECODE_GRAPH, &cached, error));
-    TRY(time_row(backend, false, DECODE_AUTO, &uncached, error));
-    fused = cached;
-    if (machine->fused_rows > 0) TRY(time_row(backend, true, DECODE_FUSED, &fused, error));
+    TRY(time_rows(backend, 1, true, DECODE_GRAPH, &cached, error));
+    TRY(time_rows(backend, 1, false, DECODE_AUTO, &uncached, error));
     TRY(measure_rate(backend, &machine->rate, error));
     if (mean_step_work(machine, &row) > cached.step)
         machine->bandwidth = fmax(machine->bandwidth, roofline_mean_step(&row).bytes / cached.step);
     machine->cached_step = fmax(0, cached.step - mean_step_work(machine, &row));
-    machine->fused_step = fmax(0, fused.step - mean_step_work(machine, &row));
     machine->prefill = fmax(0, cached.prefill - predict_prefill_work(machine, &row));
     row.kv_cache = false;
     machine->uncached_step = fmax(0, uncached.step - mean_step_work(machine, &row));
-    return STATUS_OK;
+    row.kv_cache = true;
+    return calibrate_fused(backend, row, machine, error);
 }
 
 // ---- remembered
 // ----------------------------------------------------------------------------------------------------
 
-static json_t *cache_key(const struct device_info *device, enum dtype dtype,
-                         const struct gpt2_config *config) {
+static json_t *cache_key(const struct device_info *device, const struct backend *backend) {
+    const struct gpt2_config *config = backend_config(backend);
     char shape[128];
     snprintf(shape, sizeof shape, "L%d-C%d-F%d-H%d-V%d-T%d", config->layers, config->channels, config->inner,
              config->heads, config->vocab, config->context);
-    return json_pack("{s:s, s:s, s:s, s:i, s:s, s:s, s:s}", "backend", device->backend, "name", device->name,
-                     "detail", device->detail, "compute_units", device->compute_units, "dtype",
-                     dtype_name(dtype), "model", shape, "version", GPT2INFER_VERSION);
+    return json_pack("{s:s, s:s, s:s, s:i, s:i, s:s, s:s, s:s}", "backend", device->backend, "name",
+                     device->name, "detail", device->detail, "compute_units", device->compute_units,
+                     "threads", backend->options.threads, "dtype", dtype_name(backend_dtype(backend)),
+                     "model", shape, "version", GPT2INFER_VERSION);
 }
 
 static bool read_cached(json_t *key, struct machine *machine, struct error *note) {
@@ -198,7 +210,7 @@ enum status calibrate_get(struct backend *backend, const struct ceilings *ceilin
     struct device_info device;
     note->message[0] = '\0';
     TRY(device_describe(backend_device(backend), &device, error));
-    json_t *key = cache_key(&device, backend_dtype(backend), backend_config(backend));
+    json_t *key = cache_key(&device, backend);
     if (!key) return error_set(error, STATUS_OUT_OF_MEMORY, "no host memory for a cache key");
     enum status status = STATUS_OK;
     if (refresh || !read_cached(key, machine, note)) {

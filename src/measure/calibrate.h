@@ -1,5 +1,5 @@
-// The model of time of predict.h for the engine on this device: what a few short runs of one row and the
-// engine's own large products say. No figure of a larger batch goes into it.
+// The model of time of predict.h for the engine on this device: what a few short runs of one row (where
+// fused kernels decode, also of the most rows they take) and the engine's own large products say.
 #ifndef MEASURE_CALIBRATE_H
 #define MEASURE_CALIBRATE_H
 
@@ -13,7 +13,7 @@
 CHECKED enum status calibrate(struct backend *backend, const struct ceilings *ceilings,
                               struct machine *machine, struct error *error);
 
-// The same from the cache (cache.h; key: device, dtype, shape of the model, engine version), as
+// The same from the cache (cache.h; key: device, threads, dtype, shape of the model, engine version), as
 // ceilings_get.
 CHECKED enum status calibrate_get(struct backend *backend, const struct ceilings *ceilings, bool refresh,
                                   struct machine *machine, struct error *note, struct error *error);

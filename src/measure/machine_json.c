@@ -15,6 +15,7 @@ static const struct {
     {"uncached_step_s", offsetof(struct machine, uncached_step)},
     {"prefill_s", offsetof(struct machine, prefill)},
     {"fused_step_s", offsetof(struct machine, fused_step)},
+    {"fused_last_step_s", offsetof(struct machine, fused_last_step)},
     {"fused_rows", offsetof(struct machine, fused_rows)},
     {"host_s", offsetof(struct machine, host)},
     {"cache_bytes", offsetof(struct machine, cache_bytes)},

@@ -24,7 +24,7 @@ struct row_metrics row_metrics(const struct bench_record *record, const struct b
         row->speedup / roofline_token_steps(record->workload.prompt_len, record->workload.gen_len).ratio;
     if (row->ms_per_step > 0) metrics.busy_share = row->step.mean / row->ms_per_step;
     struct machine machine = record->machine;
-    if (row->decode_path[0]) machine.fused_rows = strcmp(row->decode_path, "fused") == 0 ? row->batch : 0;
+    if (strcmp(row->decode_path, "graph") == 0) machine.fused_rows = 0;
     if (machine.rate > 0) metrics.predicted = predict(&machine, &shape);
     if (row->tok_s.median > 0) metrics.predicted_share = metrics.predicted.tok_s / row->tok_s.median;
     if (row->ms_per_step == 0 || ceilings->bandwidth == 0 || ceilings->matmul_rate == 0) return metrics;

@@ -48,7 +48,9 @@ double predict_step_work(const struct machine *machine, const struct generation_
 
 static double fixed_step(const struct machine *machine, const struct generation_shape *shape) {
     if (!shape->kv_cache) return machine->uncached_step;
-    return shape->batch <= machine->fused_rows ? machine->fused_step : machine->cached_step;
+    if (shape->batch > machine->fused_rows) return machine->cached_step;
+    double share = machine->fused_rows > 1 ? (shape->batch - 1) / (machine->fused_rows - 1) : 0;
+    return machine->fused_step + share * (machine->fused_last_step - machine->fused_step);
 }
 
 struct prediction predict(const struct machine *machine, const struct generation_shape *shape) {

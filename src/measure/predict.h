@@ -20,8 +20,10 @@ struct machine {
     double rate;      // flop / s of the engine's own products when they are large
     // Seconds that a pass takes however few its rows: its operations' starts and ends, and waiting.
     double cached_step, uncached_step, prefill;
-    double fused_step;  // of cached steps of up to fused_rows rows, which fused kernels decode instead
-    double fused_rows;  // 0: none
+    // Of cached steps of up to fused_rows rows (0: none), which fused kernels decode instead: of one row and
+    // of so many, between them by a straight line.
+    double fused_step, fused_last_step;
+    double fused_rows;
     double host;        // seconds the host needs to launch a pass, while the device works; 0: a graph
     double cache_bytes; // last-level cache: activations that fit into half of it cost no memory time
 };
