@@ -86,6 +86,20 @@ static void test_a_single_token_takes_no_step(void **state) {
     assert_close(found.tok_s, 4 / (found.prefill_ms / 1e3), 1e-6);
 }
 
+// Of many steps only some are looked at: their sum is that of all.
+static void test_many_steps(void **state) {
+    (void)state;
+    const struct machine machine = {.bandwidth = 1e12, .rate = 1e14, .cached_step = 1e-4};
+    struct generation_shape shape = gpt2_shape(4, true);
+    shape.gen_len = 10001;
+    double sum = 0;
+    for (int step = 1; step <= 10000; step++)
+        sum += machine.cached_step + predict_step_work(&machine, &shape, step);
+    assert_close(predict(&machine, &shape).ms_per_step / (sum * 1e3 / 10000), 1, 1e-6);
+    shape.gen_len = INT32_MAX; // comes to an end
+    assert_true(isfinite(predict(&machine, &shape).tok_s));
+}
+
 // A better machine is not slower, more rows give no fewer tok/s with the cache and take longer, a longer
 // context takes longer, and nothing beats the roofline.
 static void test_better_machines_and_more_rows(void **state) {
@@ -223,6 +237,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_small_case_by_hand),
         cmocka_unit_test(test_a_single_token_takes_no_step),
+        cmocka_unit_test(test_many_steps),
         cmocka_unit_test(test_better_machines_and_more_rows),
         cmocka_unit_test(test_steps_measured_on_an_h200),
         cmocka_unit_test(test_fused_steps_measured_on_an_h200),
