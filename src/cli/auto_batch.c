@@ -71,6 +71,7 @@ enum status auto_batch_find(const struct options *options, const struct setup *s
                                         .gen_len = options->gen_len,
                                         .logits =
                                             options->logits == LOGITS_CHOICE_ALL ? LOGITS_ALL : LOGITS_LAST,
+                                        .decode_path = (enum decode_path)options->decode_path,
                                         .kv_cache = options->kvcache != KVCACHE_OFF,
                                         .seed = options->seed,
                                         .max_seconds = options->max_time,

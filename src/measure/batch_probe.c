@@ -17,6 +17,7 @@ static struct session_spec probe_spec(const struct discover_options *options, in
                                  .max_tokens = options->prompt_len + options->gen_len,
                                  .kv_cache = options->kv_cache,
                                  .logits = options->logits,
+                                 .decode_path = options->decode_path,
                                  .time_steps = options->goal.kind == GOAL_LATENCY,
                                  .sampling = {.top_p = 1, .seed = options->seed}};
 }

@@ -9,6 +9,7 @@ struct discover_options {
     int prompt_len, gen_len; // tokens per row, together within the model's context
     enum logits_mode logits;
     bool kv_cache;
+    enum decode_path decode_path;
     uint64_t seed;
     int64_t reserve_bytes; // of device memory that a session must leave free
     double max_seconds;    // 0: 120; no probe is begun that would end later, by the last one's time
