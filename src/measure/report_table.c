@@ -71,9 +71,14 @@ struct columns {
     bool remarks;
 };
 
+// Both arms carry the verdict; it is told once, beside the cached one.
+static bool tells_of_near_ties(const struct bench_row *row) {
+    return row->kv_cache && row->agreement.verdict == AGREEMENT_NEAR_TIE;
+}
+
 static bool has_remark(const struct bench_row *row) {
-    return row->reason[0] || row->note[0] || row->agreement.verdict == AGREEMENT_NEAR_TIE ||
-           row->sensors.throttled || row->sensors.other_processes > 0;
+    return row->reason[0] || row->note[0] || tells_of_near_ties(row) || row->sensors.throttled ||
+           row->sensors.other_processes > 0;
 }
 
 static struct columns find_columns(const struct bench_record *record) {
@@ -159,7 +164,7 @@ static void write_footnote(const struct bench_row *row, int footnote, FILE *file
                 row->sensors.other_processes, row->sensors.other_processes == 1 ? "" : "es");
         between = "; ";
     }
-    if (row->agreement.verdict == AGREEMENT_NEAR_TIE)
+    if (tells_of_near_ties(row))
         fprintf(file,
                 "%sthe arms part in %d of %d rows, all at near-ties: logits at most %.2g apart where "
                 "rounding explains %.2g",
