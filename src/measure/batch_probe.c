@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const double longest_run = 3; // seconds; beyond, a run is estimated from its first steps
-static const int runs = 3;           // as many as begin within `enough_seconds`
+static const double longest_run = 10; // seconds; beyond, a run is estimated from its first steps
+static const int runs = 3;            // as many as begin within `enough_seconds`, and one in any case
 static const double enough_seconds = 3;
 
 static struct session_spec probe_spec(const struct discover_options *options, int batch) {
@@ -66,10 +66,11 @@ static enum status work_init(struct work *work, struct session *session,
     return error_set(error, STATUS_OUT_OF_MEMORY, "no host memory for the tokens of %d rows", spec->rows);
 }
 
-// The first run warms up and is not kept, unless it is all there is time for.
+// The first run warms up (a GPU backend plans its products in it) and is not kept, unless it took too long
+// for another.
 static enum status run_some(struct work *work, int batch, struct error *error) {
     double start = clock_seconds();
-    for (int i = 0; i <= runs && (i == 0 || clock_seconds() - start < enough_seconds); i++) {
+    for (int i = 0; i <= runs && clock_seconds() - start < (i <= 1 ? longest_run : enough_seconds); i++) {
         struct run *run = &work->run;
         TRY(run_generate(run, error));
         bool whole = run->done == run->gen_len;
