@@ -216,14 +216,27 @@ static void test_a_device_is_calibrated_by_one_row(void **state) {
     const struct ceilings ceilings = {.bandwidth = 1e9, .matmul_rate = 1e12, .launch = 1e-6};
     struct machine machine;
     struct error error;
+    // Too little memory for larger prefills: the rate stays the ceilings'.
     assert_int_equal(calibrate(&fake.base, &ceilings, &machine, &error), STATUS_OK);
     assert_int_equal(fake.open_sessions, 0);
-    assert_close(machine.rate / 1e12, 0.5, 1e-9);
+    assert_close(machine.rate / 1e12, 1, 1e-9);
+    // Each prefill of this device takes the same time, so that the larger one alone tells.
+    fake.capacity = 128 * fake.row_bytes;
+    const struct generation_shape large = {
+        .config = &fake.base.config,
+        .dtype = fake.base.options.dtype,
+        .kv_cache = true,
+        .batch = 128,
+        .prompt_len = fake.base.config.context > 64 ? 64 : fake.base.config.context - 1,
+        .gen_len = 1};
+    assert_int_equal(calibrate(&fake.base, &ceilings, &machine, &error), STATUS_OK);
+    assert_int_equal(fake.open_sessions, 0);
+    assert_close(machine.rate / (roofline_prefill(&large).flop / fake.prefill_seconds), 1, 1e-6);
     assert_close(machine.bandwidth / 1e9, 1, 1e-9);
     assert_close(machine.prefill * 1e3, 2, 0.01);
     assert_true(machine.cached_step > 0.9e-3 && machine.fused_rows == 0);
     // The model of time then says of one row what was measured.
-    fake.failing_probe = true;
+    fake.failing_rows = 128;
     assert_int_equal(calibrate(&fake.base, &ceilings, &machine, &error), STATUS_FAILED);
     assert_int_equal(fake.open_sessions, 0);
     fake_backend_init(&fake);

@@ -3,17 +3,24 @@
 #include "base/clock.h"
 #include "base/version.h"
 #include "measure/cache.h"
-#include "measure/ceilings.h"
 #include "measure/machine_json.h"
 #include "measure/prompts.h"
 #include "measure/run.h"
+#include "measure/stats.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROW_PROMPT = 8, ROW_GEN = 9, ROW_STEPS = ROW_GEN - 1, MOST_RUNS = 100, MOST_FUSED_ROWS = 64 };
+enum {
+    ROW_PROMPT = 8,
+    ROW_GEN = 9,
+    ROW_STEPS = ROW_GEN - 1,
+    MOST_RUNS = 100,
+    MOST_FUSED_ROWS = 64,
+    MOST_PREFILL_ROWS = 128
+};
 static const double enough_seconds = 1; // of runs, unless there is only one
 
 // ---- the runs of one row
@@ -28,18 +35,24 @@ static int compare_floats(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-// The quickest of several runs, of each the median step: what the engine can do, not what it does beside
-// another program.
-static enum status repeat_run(struct run *run, struct row_times *least, struct error *error) {
-    *least = (struct row_times){INFINITY, INFINITY};
+static double median_step(float *step_ms) {
+    qsort(step_ms, ROW_STEPS, sizeof *step_ms, compare_floats);
+    return (double)step_ms[ROW_STEPS / 2] / 1e3;
+}
+
+// Medians over several runs, of each the median step: what will be measured is a median too, on the same
+// machine with whatever else it has to do.
+static enum status repeat_run(struct run *run, struct row_times *median, struct error *error) {
+    double prefills[MOST_RUNS], steps[MOST_RUNS];
+    int count = 0;
     TRY(run_generate(run, error)); // warm-up
     double start = clock_seconds();
-    for (int i = 0; i < MOST_RUNS && (i == 0 || clock_seconds() - start < enough_seconds); i++) {
+    while (count < MOST_RUNS && (count == 0 || clock_seconds() - start < enough_seconds)) {
         TRY(run_generate(run, error));
-        qsort(run->step_ms, ROW_STEPS, sizeof *run->step_ms, compare_floats);
-        least->prefill = fmin(least->prefill, run->prefill_seconds);
-        least->step = fmin(least->step, (double)run->step_ms[ROW_STEPS / 2] / 1e3);
+        prefills[count] = run->prefill_seconds;
+        steps[count++] = run->step_ms ? median_step(run->step_ms) : 0;
     }
+    *median = (struct row_times){stats_percentile(prefills, count, 50), stats_percentile(steps, count, 50)};
     return STATUS_OK;
 }
 
@@ -90,36 +103,64 @@ static enum status find_fused_rows(struct backend *backend, double *rows, struct
     return STATUS_OK;
 }
 
-// ---- products
-// ------------------------------------------------------------------------------------------------------
+// ---- large passes
 
-// Of the products of one layer with `rows` rows; *seconds of all four.
-static enum status layer_rate(struct backend *backend, int rows, double *seconds, double *rate,
-                              struct error *error) {
-    const struct gpt2_config *config = backend_config(backend);
-    const int C = config->channels, F = config->inner;
-    const int shapes[][2] = {{3 * C, C}, {C, C}, {F, C}, {C, F}}; // outputs, inputs
-    double flop = 0;
-    *seconds = 0;
-    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
-        const struct probe probe = {.kind = PROBE_MATMUL, .m = rows, .n = shapes[i][0], .k = shapes[i][1]};
-        double least;
-        TRY(ceilings_least_seconds(backend, &probe, &least, error));
-        *seconds += least;
-        flop += 2.0 * probe.m * probe.n * probe.k;
+// Median seconds of the prefill of `rows` rows of `prompt_len` tokens.
+static enum status time_prefill(struct backend *backend, int rows, int prompt_len, double *seconds,
+                                struct error *error) {
+    const struct session_spec spec = {
+        .rows = rows, .max_tokens = prompt_len + 1, .kv_cache = true, .sampling = {.top_p = 1}};
+    int32_t tokens[MOST_PREFILL_ROWS];
+    struct pace pace = {0};
+    struct prompt_batch prompts;
+    struct session *session;
+    TRY(prompts_draw(rows, prompt_len, backend_config(backend)->vocab, 0, &prompts, error));
+    enum status status = session_open(backend, &spec, &session, error);
+    if (status == STATUS_OK) {
+        struct run run = {.session = session,
+                          .prompts = &prompts,
+                          .prompt_len = prompt_len,
+                          .gen_len = 1,
+                          .pace = &pace,
+                          .interrupt = backend->options.interrupt,
+                          .tokens = tokens};
+        struct row_times median;
+        status = repeat_run(&run, &median, error);
+        *seconds = median.prefill;
     }
-    *rate = flop / *seconds;
-    return STATUS_OK;
+    session_close(session);
+    prompts_free(&prompts);
+    return status;
 }
 
-// A device so quick that its products wait for their starts is shown larger ones.
+// flop / s of the engine where there is much to compute, with all that goes with it: from the difference of
+// two prefills, in which fixed times cancel. A device so quick that these wait for their starts gets larger
+// ones.
 static enum status measure_rate(struct backend *backend, double *rate, struct error *error) {
-    const int large = 1024, larger = 8192;
-    const double quick = 1e-3;
-    double seconds, more = 0;
-    TRY(layer_rate(backend, large, &seconds, rate, error));
-    if (seconds < quick) TRY(layer_rate(backend, larger, &seconds, &more, error));
-    *rate = fmax(*rate, more);
+    const struct gpt2_config *config = backend_config(backend);
+    const int prompt_len = config->context > 64 ? 64 : config->context - 1;
+    const double quick = 0.02; // seconds
+    int rows[2] = {2, 8};
+    double seconds[2];
+    TRY(time_prefill(backend, rows[1], prompt_len, &seconds[1], error));
+    if (seconds[1] < quick) {
+        rows[0] = 32;
+        rows[1] = MOST_PREFILL_ROWS;
+        TRY(time_prefill(backend, rows[1], prompt_len, &seconds[1], error));
+    }
+    TRY(time_prefill(backend, rows[0], prompt_len, &seconds[0], error));
+    double flop[2];
+    for (int i = 0; i < 2; i++) {
+        const struct generation_shape shape = {.config = config,
+                                               .dtype = backend_dtype(backend),
+                                               .kv_cache = true,
+                                               .batch = rows[i],
+                                               .prompt_len = prompt_len,
+                                               .gen_len = 1};
+        flop[i] = roofline_prefill(&shape).flop;
+    }
+    const bool grows = seconds[1] > seconds[0]; // not so beside much noise
+    *rate = grows ? (flop[1] - flop[0]) / (seconds[1] - seconds[0]) : flop[1] / seconds[1];
     return STATUS_OK;
 }
 
@@ -164,7 +205,9 @@ enum status calibrate(struct backend *backend, const struct ceilings *ceilings, 
     TRY(find_fused_rows(backend, &machine->fused_rows, error));
     TRY(time_rows(backend, 1, true, DECODE_GRAPH, &cached, error));
     TRY(time_rows(backend, 1, false, DECODE_AUTO, &uncached, error));
-    TRY(measure_rate(backend, &machine->rate, error));
+    enum status status = measure_rate(backend, &machine->rate, error);
+    if (status != STATUS_OK && status != STATUS_OUT_OF_MEMORY)
+        return status; // without room, the ceilings' rate stays
     if (mean_step_work(machine, &row) > cached.step)
         machine->bandwidth = fmax(machine->bandwidth, roofline_mean_step(&row).bytes / cached.step);
     machine->cached_step = fmax(0, cached.step - mean_step_work(machine, &row));

@@ -80,7 +80,7 @@ const char *roofline_help(void) {
            "cache's,\n"
            "                and activations, n L (18 C + 2 F) s bytes, where n F s is more than half of the "
            "last\n"
-           "                cache, / bandwidth; compute = flop / rate of the engine's own large products\n"
+           "                cache, / bandwidth; compute = flop / rate of the engine's own large passes\n"
            "  step          max(host, fixed + products + the cache's bytes / bandwidth), summed over all "
            "steps;\n"
            "                fixed is what a short run of one row took beyond its work, for each arm and the\n"
