@@ -206,6 +206,7 @@ static void test_interrupted_bench(void **state) {
                                    "off", "--prompt-len", "20", "--gen-len", "1000", "--format", "json"),
                               "/dev/null", output, errors);
     wait_for_bytes(pid, errors, 1);
+    kill(pid, SIGINT); // twice, as timeout(1) does: it signals a process and then its group
     kill(pid, SIGINT);
     assert_int_equal(wait_program(pid), 130);
     json_t *record = json_load_file(output, 0, NULL);

@@ -8,17 +8,29 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 static volatile sig_atomic_t interrupted;
 
+// The first Ctrl-C asks for an orderly end, a later one takes the default action and kills. What comes within
+// a second is the same request: timeout(1), for one, signals a process and then its whole group.
 static void on_signal(int signal) {
-    (void)signal;
-    interrupted = 1;
+    static struct timespec first;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (!interrupted) {
+        interrupted = 1;
+        first = now;
+    } else if (now.tv_sec > first.tv_sec + 1) {
+        struct sigaction kill = {.sa_handler = SIG_DFL};
+        sigemptyset(&kill.sa_mask);
+        sigaction(signal, &kill, NULL);
+        raise(signal);
+    }
 }
 
 static void catch_signals(void) {
-    // The first Ctrl-C asks for an orderly end, the second finds the default action again and kills.
-    struct sigaction ask = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+    struct sigaction ask = {.sa_handler = on_signal};
     sigemptyset(&ask.sa_mask);
     sigaction(SIGINT, &ask, NULL);
     sigaction(SIGTERM, &ask, NULL);
