@@ -14,8 +14,8 @@ static int64_t read_probe_bytes(const struct device_info *device) {
 }
 
 // The best of three: a ceiling is what the device can do, not what it does beside another program.
-enum status ceilings_least_seconds(struct backend *backend, const struct probe *probe, double *least,
-                                   struct error *error) {
+static enum status least_seconds(struct backend *backend, const struct probe *probe, double *least,
+                                 struct error *error) {
     const int tries = 3;
     *least = INFINITY;
     for (int i = 0; i < tries; i++) {
@@ -34,7 +34,7 @@ static enum status measure_matmul_rate(struct backend *backend, double *rate, st
     double seconds = 0;
     for (int n = smallest; n <= largest && 8 * seconds <= quick; n *= 2) {
         const struct probe probe = {.kind = PROBE_PEAK_MATMUL, .m = n, .n = n, .k = n};
-        TRY(ceilings_least_seconds(backend, &probe, &seconds, error));
+        TRY(least_seconds(backend, &probe, &seconds, error));
         double found = 2.0 * n * n * n / seconds;
         if (found > *rate) *rate = found;
     }
@@ -48,9 +48,9 @@ enum status ceilings_measure(struct backend *backend, struct ceilings *ceilings,
     TRY(device_describe(backend_device(backend), &device, error));
     const struct probe read = {.kind = PROBE_READ, .bytes = read_probe_bytes(&device)};
     const struct probe launch = {.kind = PROBE_LAUNCH};
-    TRY(ceilings_least_seconds(backend, &read, &seconds, error));
+    TRY(least_seconds(backend, &read, &seconds, error));
     double bandwidth = (double)read.bytes / seconds;
-    TRY(ceilings_least_seconds(backend, &launch, &seconds, error));
+    TRY(least_seconds(backend, &launch, &seconds, error));
     double rate;
     TRY(measure_matmul_rate(backend, &rate, error));
     *ceilings = (struct ceilings){.bandwidth = bandwidth, .matmul_rate = rate, .launch = seconds};

@@ -4,10 +4,6 @@
 
 #include "measure/roofline.h"
 
-// Of one probe, tried three times.
-CHECKED enum status ceilings_least_seconds(struct backend *backend, const struct probe *probe, double *least,
-                                           struct error *error);
-
 // Takes some seconds: a cold read of 256 MiB to 1 GiB, square products of the vendor's library at the largest
 // size that is quick, the least operation. The rate is of the backend's dtype.
 CHECKED enum status ceilings_measure(struct backend *backend, struct ceilings *ceilings, struct error *error);
