@@ -10,8 +10,10 @@ const char *attention_variant_name(enum attention_variant variant) {
         return "naive";
     case ATTENTION_FLASH:
         return "flash";
-    default:
+    case ATTENTION_SPLITKV:
         return "splitkv";
+    default:
+        return "stream";
     }
 }
 
@@ -27,8 +29,9 @@ struct attention_tensor attention_cache(void *data, int H, int64_t max_tokens, i
 
 size_t attention_workspace_bytes(enum attention_variant variant, int B, int H, int D, int max_queries,
                                  int max_keys) {
-    if (variant != ATTENTION_SPLITKV) return 0;
-    return attention_splitkv_workspace_bytes(B, H, D, max_queries, max_keys);
+    if (variant == ATTENTION_SPLITKV)
+        return attention_splitkv_workspace_bytes(B, H, D, max_queries, max_keys);
+    return variant == ATTENTION_STREAM ? attention_stream_workspace_bytes(B, H, D, max_keys) : 0;
 }
 
 // One block per row and head stores the step's own key and value.
@@ -74,6 +77,13 @@ static enum status check_args(enum attention_variant variant, const struct atten
         return error_set(error, STATUS_USAGE,
                          "attention appends a key and a value together, to rows with lengths, "
                          "for one query each");
+    if (variant == ATTENTION_STREAM && !attention_stream_supports(&args))
+        return error_set(
+            error, STATUS_USAGE,
+            "attention variant stream takes one query per row with a length, f16 or bf16, heads of "
+            "size 64 or 128 without gaps between keys, 16-byte alignment and a device of compute "
+            "capability 9.0: found %d queries, %s, heads of size %d",
+            args.max_queries, dtype_name(args.dtype), args.D);
     if (!args.workspace &&
         attention_workspace_bytes(variant, args.B, args.H, args.D, args.max_queries, args.max_keys) > 0)
         return error_set(error, STATUS_USAGE, "attention variant %s needs a workspace for these shapes",
@@ -85,7 +95,7 @@ enum status attention_run(enum attention_variant variant, const struct attention
                           cudaStream_t stream, struct error *error) {
     TRY(check_args(variant, *args, error));
     struct attention_args stored = *args;
-    if (args->new_k && variant != ATTENTION_SPLITKV) {
+    if (args->new_k && variant != ATTENTION_SPLITKV && variant != ATTENTION_STREAM) {
         CUDA_TRY(append_launch(*args, stream));
         stored.new_k = stored.new_v = nullptr;
     }
@@ -98,6 +108,9 @@ enum status attention_run(enum attention_variant variant, const struct attention
         break;
     case ATTENTION_SPLITKV:
         CUDA_TRY(attention_splitkv_launch(stored, stream));
+        break;
+    case ATTENTION_STREAM:
+        CUDA_TRY(attention_stream_launch(stored, stream));
         break;
     }
     return STATUS_OK;

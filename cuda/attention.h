@@ -12,6 +12,7 @@
 #include "base/status.h"
 
 #include <cuda_runtime_api.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,8 +20,10 @@ enum attention_variant {
     ATTENTION_NAIVE,   // reference: one block per query and head, all its scores held at once
     ATTENTION_FLASH,   // one block per tile of queries walks the keys in order with an online softmax
     ATTENTION_SPLITKV, // keys in chunks of 32, one warp per chunk, partial results merged in chunk order
+    ATTENTION_STREAM,  // decode only: keys stream through shared memory by bulk copies (compute
+                       // capability 9.0)
 };
-const char *attention_variant_name(enum attention_variant variant); // "naive", "flash", "splitkv"
+const char *attention_variant_name(enum attention_variant variant); // "naive", "flash", "splitkv", "stream"
 
 // q, k or v in device memory; strides in elements. Element (b, h, t, d) lies at
 //   data + (starts ? starts[b] * token_stride : b * row_stride) + h * head_stride + t * token_stride + d
@@ -63,6 +66,11 @@ struct attention_args {
 // What attention_run needs for these shapes on the current device, in bytes. Less max_keys never needs more.
 size_t attention_workspace_bytes(enum attention_variant variant, int B, int H, int D, int max_queries,
                                  int max_keys);
+
+// Whether ATTENTION_STREAM runs these arguments on the current device: a device of compute capability 9.0;
+// f16 or bf16; D = 64 or 128; max_queries = 1 without q.starts, with lengths; keys and values of a row and
+// head without gaps (token stride D); everything but lengths and workspace on 16 bytes.
+bool attention_stream_supports(const struct attention_args *args);
 
 // Launches on `stream`; no synchronisation, no allocation, capturable. The result is deterministic, and a
 // row's bits depend on that row alone: not on its neighbours, on B, or on the bounds.

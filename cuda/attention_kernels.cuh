@@ -12,6 +12,8 @@ cudaError_t attention_naive_launch(const struct attention_args &args, cudaStream
 cudaError_t attention_flash_launch(const struct attention_args &args, cudaStream_t stream);
 cudaError_t attention_splitkv_launch(const struct attention_args &args, cudaStream_t stream);
 size_t attention_splitkv_workspace_bytes(int B, int H, int D, int max_queries, int max_keys);
+cudaError_t attention_stream_launch(const struct attention_args &args, cudaStream_t stream);
+size_t attention_stream_workspace_bytes(int B, int H, int D, int max_keys);
 
 // Element offset of (row, head, token 0, 0).
 __device__ inline int64_t attention_offset(const attention_tensor &tensor, int row, int head) {
@@ -49,6 +51,28 @@ inline bool attention_is_aligned(const attention_args &args) {
             return false;
     }
     return is_aligned_16(args.new_k) && is_aligned_16(args.new_v);
+}
+
+// Sums each of COUNT values over lanes that differ in bits HIGH .. LOW, spreading the results over these
+// lanes: each keeps COUNT / (2 HIGH / LOW) of them, from the index that is returned on.
+template <int COUNT, int HIGH, int LOW>
+__device__ inline int reduce_scatter(float (&value)[COUNT], int lane) {
+    int first = 0;
+    int count = COUNT;
+#pragma unroll
+    for (int bit = HIGH; bit >= LOW; bit /= 2) {
+        count /= 2;
+        bool upper = lane & bit;
+#pragma unroll
+        for (int i = 0; i < COUNT / 2; i++) {
+            if (i >= count) break;
+            float sent = upper ? value[i] : value[i + count];
+            float kept = upper ? value[i + count] : value[i];
+            value[i] = kept + __shfl_xor_sync(FULL_WARP, sent, bit);
+        }
+        first += upper ? count : 0;
+    }
+    return first;
 }
 
 #endif

@@ -53,28 +53,6 @@ struct fragment {
     }
 };
 
-// Sums each of COUNT values over lanes that differ in bits HIGH .. LOW, spreading the results over these
-// lanes: each keeps COUNT / (2 HIGH / LOW) of them, from the index that is returned on.
-template <int COUNT, int HIGH, int LOW>
-__device__ int reduce_scatter(float (&value)[COUNT], int lane) {
-    int first = 0;
-    int count = COUNT;
-#pragma unroll
-    for (int bit = HIGH; bit >= LOW; bit /= 2) {
-        count /= 2;
-        bool upper = lane & bit;
-#pragma unroll
-        for (int i = 0; i < COUNT / 2; i++) {
-            if (i >= count) break;
-            float sent = upper ? value[i] : value[i + count];
-            float kept = upper ? value[i + count] : value[i];
-            value[i] = kept + __shfl_xor_sync(FULL_WARP, sent, bit);
-        }
-        first += upper ? count : 0;
-    }
-    return first;
-}
-
 // Partial results of one chunk: weighted values (D), then the highest score (base 2) and the sum of
 // numerators.
 __device__ inline int partial_stride(int D) {

@@ -56,4 +56,26 @@ __device__ inline float warp_max(float value) {
     return value;
 }
 
+// The warp's number, known to the compiler to be the same in all its lanes: it would order the products of a
+// warpgroup (wgmma.cuh) one after the other where it thought that lanes might part.
+__device__ inline int uniform_warp() {
+    return __shfl_sync(FULL_WARP, static_cast<int>(threadIdx.x) / WARP, 0);
+}
+
+// Waits for THREADS threads (whole warps) of the block at one of its barriers; 0 is __syncthreads'.
+template <int THREADS>
+__device__ inline void barrier_sync(int barrier) {
+    asm volatile("bar.sync %0, %1;" ::"r"(barrier), "n"(THREADS) : "memory");
+}
+
+__device__ inline float4 load_four(const float *from) {
+    return *reinterpret_cast<const float4 *>(from);
+}
+
+// 0.5 y (1 + tanh(z)) = y / (1 + exp(-2 z)), z = sqrt(2/pi) (y + 0.044715 y^3): GPT-2's form of GELU.
+__device__ inline float gelu_tanh(float y) {
+    constexpr float SQRT_2_OVER_PI = 0.7978845608028654f;
+    return __fdividef(y, 1 + exp2f(-2 * LOG2E * SQRT_2_OVER_PI * (y + 0.044715f * y * y * y)));
+}
+
 #endif

@@ -1,7 +1,9 @@
-// The few tensor-core and copy instructions (sm_80) that have no C++ name of their own. Operand layouts: PTX
-// ISA, "Matrix fragments for mma.m16n8k16".
+// The few tensor-core, copy and arithmetic instructions (sm_80) that have no C++ name of their own. Operand
+// layouts: PTX ISA, "Matrix fragments for mma.m16n8k16".
 #ifndef CUDA_MMA_CUH
 #define CUDA_MMA_CUH
+
+#include "cuda/device.cuh"
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -14,8 +16,8 @@ __device__ inline uint32_t shared_address(const void *pointer) {
 
 // Starts a copy of 16 bytes from global into shared memory, of zeros when not valid.
 __device__ inline void copy_async_16(void *to, const void *from, bool valid) {
-    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
-                 "r"(valid ? 16 : 0)
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(shared_address(to)),
+                 "l"(from), "r"(valid ? 16 : 0)
                  : "memory");
 }
 __device__ inline void copy_async_commit() {
@@ -68,6 +70,24 @@ __device__ inline uint32_t pack_pair(float first, float second) {
         __nv_bfloat162 pair = __floats2bfloat162_rn(first, second);
         return reinterpret_cast<uint32_t &>(pair);
     }
+}
+
+// What pack_pair packed.
+template <typename T>
+__device__ inline vec<float, 2> unpack_pair(uint32_t pair) {
+    if constexpr (std::is_same_v<T, __half>) {
+        const float2 both = __half22float2(reinterpret_cast<const __half2 &>(pair));
+        return {both.x, both.y};
+    } else { // bf16 is the upper half of f32
+        return {__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u)};
+    }
+}
+
+// 2 to this power; results below 2^-126 become zero.
+__device__ inline float exp2_flushed(float value) {
+    float result;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(value));
+    return result;
 }
 
 #endif

@@ -209,11 +209,6 @@ cudaError_t kv_write(enum dtype dtype, const void *qkv, const int32_t *starts, c
 
 // ---- bias and GELU
 
-__device__ inline float gelu_tanh(float y) {
-    constexpr float SQRT_2_OVER_PI = 0.7978845608028654f;
-    return 0.5f * y * (1 + tanhf(SQRT_2_OVER_PI * (y + 0.044715f * y * y * y)));
-}
-
 template <typename T>
 __global__ void bias_gelu_kernel(T *y, const T *bias, int64_t count, int F, bool gelu) {
     int64_t i = global_thread();

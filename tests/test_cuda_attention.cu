@@ -3,6 +3,8 @@
 #include "support/cuda_test.cuh"
 
 static const enum attention_variant VARIANTS[] = {ATTENTION_NAIVE, ATTENTION_FLASH, ATTENTION_SPLITKV};
+static const enum attention_variant DECODE_VARIANTS[] = {ATTENTION_NAIVE, ATTENTION_FLASH, ATTENTION_SPLITKV,
+                                                         ATTENTION_STREAM};
 static const enum dtype DTYPES[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
 
 // ---- the reference
@@ -187,6 +189,15 @@ struct decode_case {
         : B(B_), H(H_), T(T_), D(D_), max_tokens(T_ + 2), dtype(dtype_) {
         std::mt19937 generator(static_cast<unsigned>(B * 104729 + T * 131 + D + static_cast<int>(dtype)));
         lengths = ragged_lengths(generator, B, T);
+        fill(generator);
+    }
+    decode_case(const std::vector<int32_t> &lengths_, int H_, int D_, enum dtype dtype_)
+        : B(static_cast<int>(lengths_.size())), H(H_), T(*std::max_element(lengths_.begin(), lengths_.end())),
+          D(D_), max_tokens(T + 2), dtype(dtype_), lengths(lengths_) {
+        std::mt19937 generator(static_cast<unsigned>(T * 131 + D + static_cast<int>(dtype)));
+        fill(generator);
+    }
+    void fill(std::mt19937 &generator) {
         qkv = random_values(generator, dtype, static_cast<size_t>(B) * 3 * H * D);
         k = random_values(generator, dtype, static_cast<size_t>(B) * H * max_tokens * D);
         v = random_values(generator, dtype, k.size());
@@ -215,31 +226,64 @@ struct decode_case {
         }
     }
 
-    // The output bytes (B, C) of rows first .. first + rows - 1, run as a batch of their own `repeats` times.
-    std::vector<uint8_t> run_rows(enum attention_variant variant, int first, int rows, int max_keys,
-                                  int repeats, device_array<uint8_t> &d_k, device_array<uint8_t> &d_v) const {
+    // Rows first .. first + rows - 1 as a batch of their own, without pointers to what is computed.
+    struct attention_args describe(int first, int rows, int max_keys, uint8_t *d_qkv, uint8_t *d_k,
+                                   uint8_t *d_v, const int32_t *d_lengths) const {
         size_t size = dtype_size(dtype);
         int C = H * D;
-        device_array<uint8_t> d_qkv(to_bytes(dtype, qkv)),
-            out(to_bytes(dtype, poison(static_cast<size_t>(rows) * C)));
-        device_array<int32_t> d_lengths(lengths);
-        workspace space(variant, rows, H, D, 1, max_keys);
-        uint8_t *base = d_qkv.get() + static_cast<size_t>(first) * 3 * C * size;
+        uint8_t *base = d_qkv + static_cast<size_t>(first) * 3 * C * size;
         struct attention_args args = {};
         args.dtype = dtype;
         args.B = rows, args.H = H, args.D = D, args.scale = scale();
         args.q = attention_packed(base, 3 * C, D, nullptr);
-        args.k = attention_cache(d_k.get() + cell(first, 0, 0) * size, H, max_tokens, D);
-        args.v = attention_cache(d_v.get() + cell(first, 0, 0) * size, H, max_tokens, D);
-        args.lengths = d_lengths.get() + first;
+        args.k = attention_cache(d_k + cell(first, 0, 0) * size, H, max_tokens, D);
+        args.v = attention_cache(d_v + cell(first, 0, 0) * size, H, max_tokens, D);
+        args.lengths = d_lengths + first;
         args.new_k = base + C * size;
         args.new_v = base + 2 * C * size;
-        args.out = out.get();
         args.max_queries = 1;
         args.max_keys = max_keys;
+        return args;
+    }
+
+    // The output bytes (B, C) of these rows, run `repeats` times, always the same; with `stored`, the caches
+    // hold the newest token already.
+    std::vector<uint8_t> run_rows(enum attention_variant variant, int first, int rows, int max_keys,
+                                  int repeats, device_array<uint8_t> &d_k, device_array<uint8_t> &d_v,
+                                  bool stored = false) const {
+        std::vector<uint8_t> poisoned = to_bytes(dtype, poison(static_cast<size_t>(rows) * H * D)), result;
+        device_array<uint8_t> d_qkv(to_bytes(dtype, qkv)), out(poisoned);
+        device_array<int32_t> d_lengths(lengths);
+        workspace space(variant, rows, H, D, 1, max_keys);
+        struct attention_args args =
+            describe(first, rows, max_keys, d_qkv.get(), d_k.get(), d_v.get(), d_lengths.get());
+        if (stored) args.new_k = args.new_v = nullptr;
+        args.out = out.get();
         args.workspace = space.memory.get();
-        for (int i = 0; i < repeats; i++) run(variant, args);
-        return out.download();
+        for (int i = 0; i < repeats; i++) {
+            out.upload(poisoned);
+            run(variant, args);
+            std::vector<uint8_t> again = out.download();
+            if (i > 0) assert_true(again == result);
+            result = again;
+        }
+        return result;
+    }
+
+    // Whether the variant runs this case on this device; what `stream` must run is asserted.
+    bool runs(enum attention_variant variant) const {
+        if (variant != ATTENTION_STREAM) return true;
+        device_array<uint8_t> memory(16);
+        device_array<int32_t> d_lengths(lengths);
+        struct attention_args args =
+            describe(0, B, T, memory.get(), memory.get(), memory.get(), d_lengths.get());
+        args.out = memory.get();
+        int device = 0, major = 0;
+        check_cuda(cudaGetDevice(&device));
+        check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+        bool expected = major >= 9 && dtype != DTYPE_F32 && (D == 64 || D == 128);
+        assert_int_equal(attention_stream_supports(&args), expected);
+        return expected;
     }
 };
 
@@ -248,10 +292,12 @@ static void assert_same_bytes(const std::vector<uint8_t> &a, const std::vector<u
     assert_memory_equal(a.data(), b.data(), a.size());
 }
 
-static void check_decode(int B, int H, int T, int D, enum dtype dtype) {
-    decode_case test(B, H, T, D, dtype);
+static void check_decode(decode_case &test) {
+    const int B = test.B, H = test.H, T = test.T, D = test.D;
+    const enum dtype dtype = test.dtype;
     std::vector<uint8_t> k_before = to_bytes(dtype, test.k), v_before = to_bytes(dtype, test.v);
     test.append();
+    std::vector<uint8_t> k_after = to_bytes(dtype, test.k), v_after = to_bytes(dtype, test.v);
     std::vector<expectation> expected(static_cast<size_t>(B) * H * D);
 #pragma omp parallel for schedule(dynamic)
     for (int item = 0; item < B * H; item++) {
@@ -262,10 +308,12 @@ static void check_decode(int B, int H, int T, int D, enum dtype dtype) {
                    &test.v[test.cell(b, h, 0)], test.lengths[b], D, test.scale());
         std::copy(one.begin(), one.end(), &expected[static_cast<size_t>(item) * D]);
     }
-    for (enum attention_variant variant : VARIANTS) {
+    for (enum attention_variant variant : DECODE_VARIANTS) {
+        if (!test.runs(variant)) continue;
         device_array<uint8_t> d_k(k_before), d_v(v_before);
         // A bound above the true lengths, and a second run over what the first one left.
-        std::vector<float> out = from_bytes(dtype, test.run_rows(variant, 0, B, T + 2, 2, d_k, d_v));
+        std::vector<uint8_t> bytes = test.run_rows(variant, 0, B, T + 2, 2, d_k, d_v);
+        std::vector<float> out = from_bytes(dtype, bytes);
         for (int item = 0; item < B * H; item++) {
             size_t at = static_cast<size_t>(item) * D;
             if (test.lengths[item / H] == 0) {
@@ -275,9 +323,15 @@ static void check_decode(int B, int H, int T, int D, enum dtype dtype) {
             std::vector<expectation> one(&expected[at], &expected[at] + D);
             compare(variant, dtype, one, &out[at], "decode", B, T, D, item / H, 0, item % H);
         }
-        assert_same_bytes(d_k.download(), to_bytes(dtype, test.k));
-        assert_same_bytes(d_v.download(), to_bytes(dtype, test.v));
+        assert_same_bytes(d_k.download(), k_after);
+        assert_same_bytes(d_v.download(), v_after);
+        assert_same_bytes(test.run_rows(variant, 0, B, T + 2, 1, d_k, d_v, true), bytes);
     }
+}
+
+static void check_decode(int B, int H, int T, int D, enum dtype dtype) {
+    decode_case test(B, H, T, D, dtype);
+    check_decode(test);
 }
 
 static void decode(int B, int H, const std::vector<int> &lengths, const std::vector<int> &head_sizes) {
@@ -302,18 +356,41 @@ static void decode_many_rows(void **) {
     decode(93, 3, {1023}, {64});
 }
 
+// Around the sizes at which octets, chunks and segments of keys end, in one batch.
+static void decode_around_boundaries(void **) {
+    need_device();
+    const std::vector<int32_t> lengths = {1,   2,   7,   8,   9,   15,  16,  17,  31,   32,   33,
+                                          63,  64,  65,  127, 128, 129, 255, 256, 257,  0,    288,
+                                          289, 511, 512, 513, 0,   767, 768, 769, 1000, 1024, 0};
+    for (int D : {64, 128}) {
+        for (enum dtype dtype : {DTYPE_F16, DTYPE_BF16}) {
+            decode_case test(lengths, 5, D, dtype);
+            check_decode(test);
+        }
+    }
+}
+
+// More work than the device holds at a time, several times over.
+static void decode_very_many_rows(void **) {
+    need_device();
+    check_decode(400, 12, 130, 64, DTYPE_BF16);
+}
+
 // A row's bits depend neither on its neighbours nor on how the work was shared out.
 static void decode_is_independent_of_the_batch(void **) {
     need_device();
     for (int T : {65, 250, 1023}) {
         decode_case test(93, 3, T, 64, DTYPE_BF16);
         device_array<uint8_t> d_k(to_bytes(test.dtype, test.k)), d_v(to_bytes(test.dtype, test.v));
-        std::vector<uint8_t> together = test.run_rows(ATTENTION_SPLITKV, 0, 93, T, 1, d_k, d_v);
         size_t row_bytes = static_cast<size_t>(3 * 64) * dtype_size(test.dtype);
-        for (int row : {0, 2, 50, 92}) {
-            for (int max_keys : {test.lengths[row], 1100, 4000}) {
-                std::vector<uint8_t> alone = test.run_rows(ATTENTION_SPLITKV, row, 1, max_keys, 2, d_k, d_v);
-                assert_memory_equal(alone.data(), together.data() + row * row_bytes, row_bytes);
+        for (enum attention_variant variant : {ATTENTION_SPLITKV, ATTENTION_STREAM}) {
+            if (!test.runs(variant)) continue;
+            std::vector<uint8_t> together = test.run_rows(variant, 0, 93, T, 20, d_k, d_v);
+            for (int row : {0, 2, 50, 92}) {
+                for (int max_keys : {test.lengths[row], 1100, 4000}) {
+                    std::vector<uint8_t> alone = test.run_rows(variant, row, 1, max_keys, 2, d_k, d_v);
+                    assert_memory_equal(alone.data(), together.data() + row * row_bytes, row_bytes);
+                }
             }
         }
     }
@@ -339,15 +416,18 @@ static void wrong_arguments_are_refused(void **) {
     assert_int_equal(attention_run(ATTENTION_FLASH, &args, nullptr, &error), STATUS_USAGE);
     args.max_keys = 1, args.new_k = &args;
     assert_int_equal(attention_run(ATTENTION_SPLITKV, &args, nullptr, &error), STATUS_USAGE);
+    args.new_k = nullptr, args.dtype = DTYPE_F32;
+    assert_int_equal(attention_run(ATTENTION_STREAM, &args, nullptr, &error), STATUS_USAGE);
 }
 
 int main() {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(packed_one_row),    cmocka_unit_test(packed_long_row),
-        cmocka_unit_test(packed_three_rows), cmocka_unit_test(packed_many_rows),
-        cmocka_unit_test(decode_one_row),    cmocka_unit_test(decode_three_rows),
-        cmocka_unit_test(decode_many_rows),  cmocka_unit_test(decode_is_independent_of_the_batch),
-        cmocka_unit_test(unaligned_strides), cmocka_unit_test(wrong_arguments_are_refused),
+        cmocka_unit_test(packed_one_row),           cmocka_unit_test(packed_long_row),
+        cmocka_unit_test(packed_three_rows),        cmocka_unit_test(packed_many_rows),
+        cmocka_unit_test(decode_one_row),           cmocka_unit_test(decode_three_rows),
+        cmocka_unit_test(decode_many_rows),         cmocka_unit_test(decode_is_independent_of_the_batch),
+        cmocka_unit_test(decode_around_boundaries), cmocka_unit_test(decode_very_many_rows),
+        cmocka_unit_test(unaligned_strides),        cmocka_unit_test(wrong_arguments_are_refused),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }
