@@ -18,7 +18,7 @@ enum {
     ROW_GEN = 9,
     ROW_STEPS = ROW_GEN - 1,
     MOST_RUNS = 100,
-    MOST_FUSED_ROWS = 64,
+    MOST_FUSED_ROWS = 256,
     MOST_PREFILL_ROWS = 128
 };
 static const double enough_seconds = 1; // of runs, unless there is only one

@@ -5,34 +5,35 @@
 // What the engine reached on an H200, of the vendor's figures: 4.5 of 4.8 TB/s read cold, and 650 of 989
 // TFLOP/s in GPT-2's products with 23,000 rows.
 static const double bandwidth_share = 4.5 / 4.8, rate_share = 650.0 / 989;
-// There, of GPT-2 124M with one row, a cached step took 373 us as a graph, 171 us by fused kernels, and a
+// There, of GPT-2 124M with one row, a cached step took 373 us as a graph, 162 us by fused kernels, and a
 // prefill of 50 tokens, whose path uncached steps take too, 650 us; 55 us of each go into reading 247 MB, the
-// rest over 88 operations. The fused kernels decode up to 16 rows, and these took 258 us, 78 of them work. A
-// kernel's start and end hardly depend on the size of the chip, so that other devices are taken to need the
-// same.
+// rest over 88 operations. The fused kernels' step of 256 rows took 706 us, 396 of them work. A kernel's
+// start and end hardly depend on the size of the chip, so that other devices are taken to need the same.
 static const double graph_operation = (373e-6 - 55e-6) / 88, prefill_operation = (650e-6 - 55e-6) / 88; // s
-static const double fused_operation = (171e-6 - 55e-6) / 88, fused_last_operation = (258e-6 - 78e-6) / 88;
-static const double fused_rows = 16;
+static const double fused_operation = (162e-6 - 55e-6) / 88, fused_last_operation = (706e-6 - 396e-6) / 88;
+static const double fused_rows = 256;
 
 enum { F32 = 1u << DTYPE_F32, F16 = 1u << DTYPE_F16, BF16 = 1u << DTYPE_BF16 };
 
 const struct device_spec device_specs[] = {
     // NVIDIA A100 80GB SXM4 datasheet; 40 MB L2: A100 architecture whitepaper.
-    {"a100-80gb", "NVIDIA A100 SXM4 80 GB", 2039e9, 312e12, 19.5e12, 80e9, 40e6, F32 | F16 | BF16,
-     DTYPE_BF16},
+    {"a100-80gb", "NVIDIA A100 SXM4 80 GB", 2039e9, 312e12, 19.5e12, 80e9, 40e6, F32 | F16 | BF16, DTYPE_BF16,
+     false},
     // NVIDIA H100 datasheet, SXM5 (it states rates with sparsity: half of those); 50 MB L2: H100 whitepaper.
-    {"h100", "NVIDIA H100 SXM5 80 GB", 3.35e12, 989e12, 67e12, 80e9, 50e6, F32 | F16 | BF16, DTYPE_BF16},
+    {"h100", "NVIDIA H100 SXM5 80 GB", 3.35e12, 989e12, 67e12, 80e9, 50e6, F32 | F16 | BF16, DTYPE_BF16,
+     true},
     // NVIDIA H200 datasheet, SXM (likewise); the chip is that of the H100.
-    {"h200", "NVIDIA H200 SXM 141 GB", 4.8e12, 989e12, 67e12, 141e9, 50e6, F32 | F16 | BF16, DTYPE_BF16},
+    {"h200", "NVIDIA H200 SXM 141 GB", 4.8e12, 989e12, 67e12, 141e9, 50e6, F32 | F16 | BF16, DTYPE_BF16,
+     true},
     // NVIDIA L4 datasheet (likewise); 48 MB L2: Ada GPU architecture whitepaper.
-    {"l4", "NVIDIA L4 24 GB", 300e9, 121e12, 30.3e12, 24e9, 48e6, F32 | F16 | BF16, DTYPE_BF16},
+    {"l4", "NVIDIA L4 24 GB", 300e9, 121e12, 30.3e12, 24e9, 48e6, F32 | F16 | BF16, DTYPE_BF16, false},
     // NVIDIA T4 product brief (256 bits at 10 Gbit/s); 4 MB L2: Turing architecture whitepaper. No bf16.
-    {"t4", "NVIDIA T4 16 GB", 320e9, 65e12, 8.1e12, 16e9, 4e6, F32 | F16, DTYPE_F16},
+    {"t4", "NVIDIA T4 16 GB", 320e9, 65e12, 8.1e12, 16e9, 4e6, F32 | F16, DTYPE_F16, false},
     // NVIDIA V100 datasheet, SXM2; 6 MB L2: Volta architecture whitepaper. No bf16.
-    {"v100", "NVIDIA V100 SXM2 32 GB", 900e9, 125e12, 15.7e12, 32e9, 6e6, F32 | F16, DTYPE_F16},
+    {"v100", "NVIDIA V100 SXM2 32 GB", 900e9, 125e12, 15.7e12, 32e9, 6e6, F32 | F16, DTYPE_F16, false},
     // Ada GPU architecture whitepaper, f16 with f32 sums (with f16 sums it is twice that).
     {"rtx4090", "NVIDIA GeForce RTX 4090 24 GB", 1008e9, 165.2e12, 82.6e12, 24e9, 72e6, F32 | F16 | BF16,
-     DTYPE_BF16},
+     DTYPE_BF16, false},
 };
 const size_t device_spec_count = sizeof device_specs / sizeof device_specs[0];
 
@@ -54,6 +55,6 @@ struct machine device_spec_machine(const struct device_spec *spec, const struct 
     machine.fused_step = machine.cached_step * fused_operation / graph_operation;
     machine.fused_last_step = machine.cached_step * fused_last_operation / graph_operation;
     machine.prefill = machine.uncached_step = machine.cached_step * prefill_operation / graph_operation;
-    machine.fused_rows = fused_rows;
+    machine.fused_rows = spec->hopper ? fused_rows : 0;
     return machine;
 }

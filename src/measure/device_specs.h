@@ -13,6 +13,7 @@ struct device_spec {
     double memory_bytes, cache_bytes;
     unsigned dtypes;          // bit (1u << enum dtype)
     enum dtype fastest_dtype; // what --dtype auto means
+    bool hopper;              // sm_90: the fused decode kernels run
 };
 
 extern const struct device_spec device_specs[];
