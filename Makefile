@@ -39,6 +39,8 @@ ifeq ($(ASAN),1)
 endif
 ifeq ($(CUDA),1)
   CPPFLAGS += -DGPT2INFER_CUDA
+  # sm_90's code is always sm_90a's: the decode kernels use its warpgroup products.
+  override CUDA_ARCHS := $(patsubst 90,90a,$(CUDA_ARCHS))
   GENCODE := $(foreach a,$(CUDA_ARCHS),-gencode=arch=compute_$(a),code=sm_$(a)) \
              -gencode=arch=compute_$(patsubst %a,%,$(lastword $(CUDA_ARCHS))),code=compute_$(patsubst %a,%,$(lastword $(CUDA_ARCHS)))
   NVCCFLAGS += -std=c++17 -O3 -lineinfo $(GENCODE) -Xcompiler=-Wall,-Wextra,-Werror,-fopenmp --Werror all-warnings

@@ -1,100 +1,125 @@
 #include "cuda/cached_step.h"
 
 #include "cuda/check.h"
+#include "cuda/decode_head.h"
+#include "cuda/decode_linear.h"
 #include "cuda/pointwise.h"
 #include "cuda/schedule.h"
-#include "cuda/skinny.h"
 
-// Whether the product reads the LayerNorm of the residual stream.
-static bool takes_norm(enum product product) {
-    return product == PRODUCT_QKV || product == PRODUCT_FC;
+// ---- which kernels
+
+// Beyond this many rows cuBLASLt's products with separate LayerNorms take less time (H200, GPT-2 124M).
+enum { FUSED_ROWS = 384 };
+
+static bool fused_kernels_exist(const struct cuda_backend *backend) {
+    const struct gpt2_config *config = &backend->base.config;
+    const enum dtype dtype = backend->base.options.dtype;
+    const int C = config->channels, F = config->inner;
+    return C <= NORM_MAX_C && decode_linear_supports(dtype, C, F) && decode_linear_supports(dtype, F, C);
 }
 
-static int outputs_of(const struct gpt2_config *config, enum product product) {
-    if (product == PRODUCT_QKV) return 3 * config->channels;
-    return product == PRODUCT_FC ? config->inner : config->channels;
+bool cached_step_is_fused(const struct cuda_backend *backend, const struct session_spec *spec) {
+    if (!spec->kv_cache || spec->decode_path == DECODE_GRAPH || !fused_kernels_exist(backend)) return false;
+    return spec->decode_path == DECODE_FUSED || spec->rows <= FUSED_ROWS;
 }
 
-static int inputs_of(const struct gpt2_config *config, enum product product) {
-    return product == PRODUCT_FCPROJ ? config->inner : config->channels;
+enum status cached_step_check(const struct cuda_backend *backend, const struct session_spec *spec,
+                              struct error *error) {
+    if (!spec->kv_cache || spec->decode_path != DECODE_FUSED || fused_kernels_exist(backend))
+        return STATUS_OK;
+    return error_set(error, STATUS_USAGE,
+                     "fused decode kernels need an sm_90 GPU, bf16 or f16, and channels that are a multiple "
+                     "of 64 up to %d; this is %s with %d channels",
+                     NORM_MAX_C, dtype_name(backend->base.options.dtype), backend->base.config.channels);
 }
 
-// Whether the product is run by our kernel for few rows, or by cuBLASLt.
-static bool is_skinny(const struct cuda_session *session, enum product product) {
-    const struct backend *backend = session->base.backend;
-    return session->base.spec.decode_path != DECODE_GRAPH &&
-           skinny_supports(backend->options.dtype, session->base.spec.rows,
-                           outputs_of(&backend->config, product), inputs_of(&backend->config, product),
-                           takes_norm(product));
+static bool is_fused(const struct cuda_session *session) {
+    return cached_step_is_fused(cuda_backend_of(session), &session->base.spec);
+}
+
+bool cached_step_owns_head(const struct cuda_backend *backend, const struct session_spec *spec) {
+    return spec->kv_cache && spec->decode_path != DECODE_GRAPH &&
+           decode_head_supports(backend->base.options.dtype, spec->rows, backend->base.config.channels);
 }
 
 static bool own_head(const struct cuda_session *session) {
-    const struct backend *backend = session->base.backend;
-    return session->base.spec.decode_path != DECODE_GRAPH &&
-           skinny_head_supports(backend->options.dtype, session->base.spec.rows, backend->config.channels);
+    return cached_step_owns_head(cuda_backend_of(session), &session->base.spec);
 }
 
 const char *cached_step_path(const struct session *base) {
     const struct cuda_session *session = (const struct cuda_session *)base;
-    if (!base->spec.kv_cache) return "graph";
-    bool fused = own_head(session);
-    for (int product = 0; product < LAYER_PRODUCTS; product++)
-        fused |= is_skinny(session, (enum product)product);
-    return fused ? "fused" : "graph";
+    if (is_fused(session)) return "fused";
+    return own_head(session) ? "mixed" : "graph";
 }
 
-enum status cached_step_prepare(struct cuda_session *session, struct error *error) {
+static enum status prepare(struct cuda_session *session, struct error *error) {
     const int B = session->base.spec.rows;
-    for (int product = 0; product < LAYER_PRODUCTS; product++) {
-        if (!is_skinny(session, (enum product)product))
-            TRY(schedule_prepare_product(session, (enum product)product, B, error));
-    }
+    for (int product = 0; product < LAYER_PRODUCTS && !is_fused(session); product++)
+        TRY(schedule_prepare_product(session, (enum product)product, B, error));
     return own_head(session) ? STATUS_OK : schedule_prepare_head(session, B, error);
 }
 
-static enum skinny_epilogue epilogue_of(enum product product) {
-    if (product == PRODUCT_QKV) return SKINNY_STORE;
-    return product == PRODUCT_FC ? SKINNY_GELU : SKINNY_RESIDUAL;
-}
+// ---- products
 
-static struct skinny_norm norm_of(const struct cuda_session *session, enum gpt2_tensor weight,
-                                  enum gpt2_tensor bias, int layer) {
+// The weight of the LayerNorm that reads the residual stream behind `product` of `layer`.
+static const float *next_gain(const struct cuda_session *session, enum product product, int layer) {
     const struct cuda_backend *backend = cuda_backend_of(session);
-    return {weights_f32(&backend->weights, weight, layer), weights_f32(&backend->weights, bias, layer),
-            backend->base.config.layer_norm_epsilon};
+    if (product == PRODUCT_ATTPROJ) return weights_f32(&backend->weights, GPT2_LN2W, layer);
+    return layer + 1 < backend->base.config.layers ? weights_f32(&backend->weights, GPT2_LN1W, layer + 1)
+                                                   : weights_f32(&backend->weights, GPT2_LNFW, 0);
 }
 
-// One linear layer, with the LayerNorm before it where it has one.
-static enum status linear(struct cuda_session *session, enum product product, int layer,
-                          struct error *error) {
+static struct deferred_rows residual_of(const struct cuda_session *session) {
+    return {session->buffers.x, session->buffers.scaled, session->buffers.stats};
+}
+
+// One linear layer by our own kernel, with the LayerNorm before it where it has one.
+static enum status fused_product(struct cuda_session *session, enum product product, int layer,
+                                 struct error *error) {
     const struct cuda_backend *backend = cuda_backend_of(session);
     const struct gpt2_config *config = &backend->base.config;
     const struct gemm_operands operands = schedule_operands(session, product, layer);
-    const int B = session->base.spec.rows, N = outputs_of(config, product), K = inputs_of(config, product);
-    const enum gpt2_tensor weight = product == PRODUCT_QKV ? GPT2_LN1W : GPT2_LN2W,
-                           bias = product == PRODUCT_QKV ? GPT2_LN1B : GPT2_LN2B;
-    if (!is_skinny(session, product)) {
-        if (takes_norm(product))
-            TRY(schedule_layernorm(session, session->buffers.normed, NULL, weight, bias, layer, B, error));
-        return schedule_product(session, product, layer, B, error);
+    struct decode_linear_args args = {};
+    args.dtype = backend->base.options.dtype;
+    args.B = session->base.spec.rows;
+    args.N = product == PRODUCT_QKV ? 3 * config->channels
+                                    : (product == PRODUCT_FC ? config->inner : config->channels);
+    args.K = product == PRODUCT_FCPROJ ? config->inner : config->channels;
+    args.weight = operands.weight;
+    if (product == PRODUCT_QKV || product == PRODUCT_FC) {
+        const struct folded_norm folded =
+            weights_folded(&backend->weights, product == PRODUCT_QKV ? GPT2_QKVW : GPT2_FCW, layer);
+        args.input = session->buffers.scaled;
+        args.bias = folded.biases;
+        args.sums = folded.sums;
+        args.stats = session->buffers.stats;
+        args.epsilon = config->layer_norm_epsilon;
+        args.epilogue = product == PRODUCT_QKV ? DECODE_STORE : DECODE_GELU;
+        args.out = operands.output;
+    } else {
+        args.input = operands.input;
+        args.bias = (const float *)operands.bias;
+        args.epilogue = DECODE_RESIDUAL;
+        args.residual = residual_of(session);
+        args.next_gain = next_gain(session, product, layer);
     }
-    struct skinny_args args = {backend->base.options.dtype,
-                               B,
-                               N,
-                               K,
-                               operands.input,
-                               {},
-                               operands.weight,
-                               operands.bias,
-                               epilogue_of(product),
-                               operands.output};
-    if (takes_norm(product)) {
-        args.x = session->buffers.x;
-        args.norm = norm_of(session, weight, bias, layer);
-    }
-    CUDA_TRY(skinny_run(&args, backend->stream));
+    CUDA_TRY(decode_linear_run(&args, backend->stream));
     return STATUS_OK;
 }
+
+static enum status linear(struct cuda_session *session, enum product product, int layer,
+                          struct error *error) {
+    if (is_fused(session)) return fused_product(session, product, layer, error);
+    const int B = session->base.spec.rows;
+    void *normed = session->buffers.normed;
+    if (product == PRODUCT_QKV)
+        TRY(schedule_layernorm(session, normed, NULL, GPT2_LN1W, GPT2_LN1B, layer, B, error));
+    if (product == PRODUCT_FC)
+        TRY(schedule_layernorm(session, normed, NULL, GPT2_LN2W, GPT2_LN2B, layer, B, error));
+    return schedule_product(session, product, layer, B, error);
+}
+
+// ---- attention
 
 // One query per row; its key and value are appended to the cache on the way.
 static enum status attend(struct cuda_session *session, int max_keys, int layer, struct error *error) {
@@ -112,46 +137,96 @@ static enum status attend(struct cuda_session *session, int max_keys, int layer,
     args.new_v = schedule_offset(session, b->qkv, 2 * (int64_t)C);
     args.max_queries = 1;
     args.max_keys = max_keys;
-    return attention_run(ATTENTION_SPLITKV, &args, backend->stream, error);
+    const bool streams = session->base.spec.decode_path != DECODE_GRAPH && attention_stream_supports(&args);
+    return attention_run(streams ? ATTENTION_STREAM : ATTENTION_SPLITKV, &args, backend->stream, error);
 }
 
-// The next token of every row from the residual stream. Logits are written only where somebody reads them.
-static enum status finish_rows(struct cuda_session *session, struct error *error) {
+// ---- both ends of the step
+
+static struct deferred_embedding embedding_of(const struct cuda_session *session) {
     const struct cuda_backend *backend = cuda_backend_of(session);
     const struct session_buffers *b = &session->buffers;
-    const struct session_spec *spec = &session->base.spec;
-    if (!own_head(session)) {
-        TRY(schedule_layernorm(session, b->last, NULL, GPT2_LNFW, GPT2_LNFB, 0, spec->rows, error));
-        TRY(schedule_lm_head(session, b->last, b->logits, spec->rows, error));
-        return schedule_sample(session, spec->rows, NULL, error);
+    return {backend->base.options.dtype,
+            session->base.spec.rows,
+            backend->base.config.channels,
+            residual_of(session),
+            weights_f32(&backend->weights, GPT2_LN1W, 0),
+            weights_tensor(&backend->weights, GPT2_WTE, 0),
+            weights_tensor(&backend->weights, GPT2_WPE, 0),
+            b->tokens,
+            b->lengths,
+            session->base.spec.max_tokens};
+}
+
+// The newest token of every row into the residual stream, with what the first fused product needs.
+static enum status embed(struct cuda_session *session, struct error *error) {
+    const struct cuda_backend *backend = cuda_backend_of(session);
+    const struct session_buffers *b = &session->buffers;
+    if (is_fused(session) || own_head(session)) {
+        const struct deferred_embedding embedding = embedding_of(session);
+        CUDA_TRY(deferred_embed(&embedding, backend->stream));
+        return STATUS_OK;
     }
-    const bool needs_logits = spec->keep_logits || spec->sampling.temperature > 0;
-    const int V = backend->base.config.vocab;
-    const struct skinny_head_args args = {backend->base.options.dtype,
-                                          spec->rows,
-                                          V,
-                                          backend->base.config.channels,
-                                          b->x,
-                                          norm_of(session, GPT2_LNFW, GPT2_LNFB, 0),
-                                          weights_tensor(&backend->weights, GPT2_LMHEAD, 0),
-                                          needs_logits ? b->logits : NULL,
-                                          backend->weights.padded_vocab,
-                                          b->head_partial};
-    CUDA_TRY(skinny_head_run(&args, backend->stream));
-    if (spec->sampling.temperature > 0) return schedule_sample(session, spec->rows, NULL, error);
-    CUDA_TRY(skinny_head_finish(b->head_partial, spec->rows, V, b->tokens, spec->max_tokens, b->lengths,
-                                backend->stream));
-    return STATUS_OK;
-}
-
-enum status cached_step_run(struct cuda_session *session, int max_keys, struct error *error) {
-    const struct cuda_backend *backend = cuda_backend_of(session);
-    const struct session_buffers *b = &session->buffers;
     CUDA_TRY(embed_newest(backend->base.options.dtype, b->x, weights_tensor(&backend->weights, GPT2_WTE, 0),
                           weights_tensor(&backend->weights, GPT2_WPE, 0), b->tokens,
                           session->base.spec.max_tokens, b->lengths, session->base.spec.rows,
                           backend->base.config.channels, backend->stream));
-    for (int layer = 0; layer < backend->base.config.layers; layer++) {
+    return STATUS_OK;
+}
+
+static enum status own_head_run(struct cuda_session *session, struct error *error) {
+    const struct cuda_backend *backend = cuda_backend_of(session);
+    const struct session_buffers *b = &session->buffers;
+    const struct session_spec *spec = &session->base.spec;
+    const struct folded_norm folded = weights_folded(&backend->weights, GPT2_LMHEAD, 0);
+    const bool draws = spec->sampling.temperature > 0;
+    const struct deferred_rows rows = residual_of(session);
+    if (!is_fused(session))
+        CUDA_TRY(deferred_prepare(backend->base.options.dtype, &rows,
+                                  weights_f32(&backend->weights, GPT2_LNFW, 0), spec->rows,
+                                  backend->base.config.channels, backend->stream));
+    const int V = backend->base.config.vocab;
+    struct decode_head_args args = {};
+    args.dtype = backend->base.options.dtype;
+    args.B = spec->rows;
+    args.V = V;
+    args.K = backend->base.config.channels;
+    args.rows = rows;
+    args.weight = weights_tensor(&backend->weights, GPT2_LMHEAD, 0);
+    args.sums = folded.sums;
+    args.biases = folded.biases;
+    args.epsilon = backend->base.config.layer_norm_epsilon;
+    args.logits = spec->keep_logits || draws ? b->logits : NULL;
+    args.ld = backend->weights.padded_vocab;
+    args.partial = b->head_partial;
+    CUDA_TRY(decode_head_run(&args, backend->stream));
+    if (draws) {
+        TRY(schedule_sample(session, spec->rows, NULL, error));
+        return embed(session, error);
+    }
+    const struct deferred_embedding next = embedding_of(session);
+    CUDA_TRY(decode_head_finish(b->head_partial, V, &next, backend->stream));
+    return STATUS_OK;
+}
+
+// The next token of every row from the residual stream. Logits are written only where somebody reads them.
+static enum status finish_rows(struct cuda_session *session, struct error *error) {
+    const struct session_buffers *b = &session->buffers;
+    const int B = session->base.spec.rows;
+    if (own_head(session)) return own_head_run(session, error);
+    TRY(schedule_layernorm(session, b->last, NULL, GPT2_LNFW, GPT2_LNFB, 0, B, error));
+    TRY(schedule_lm_head(session, b->last, b->logits, B, error));
+    TRY(schedule_sample(session, B, NULL, error));
+    return embed(session, error);
+}
+
+enum status cached_step_begin(struct cuda_session *session, struct error *error) {
+    TRY(prepare(session, error)); // first: planning overwrites the residual stream
+    return embed(session, error);
+}
+
+enum status cached_step_run(struct cuda_session *session, int max_keys, struct error *error) {
+    for (int layer = 0; layer < cuda_backend_of(session)->base.config.layers; layer++) {
         TRY(linear(session, PRODUCT_QKV, layer, error));
         TRY(attend(session, max_keys, layer, error));
         TRY(linear(session, PRODUCT_ATTPROJ, layer, error));

@@ -12,11 +12,13 @@ enum {
     LONGEST_KEYS = 64,   // grain of the bound on the rows' lengths in a cached step
     LONGEST_STEP = 64,   // grain of the bound on the longest row of an uncached step
     GRAPH_TOKENS = 2048, // an uncached step of more computes for longer than its launches take
+    CHAINED_STEPS = 8,   // cached steps of one graph: no pause between them
     PACED_STEPS = 8,     // the host runs at most twice as many steps ahead of the device
 };
 
 struct step_graph {
-    int tokens;  // packed tokens of an uncached step, 0: a cached step
+    int tokens;  // packed tokens of an uncached step, 0: cached steps
+    int steps;   // of a cached graph
     int longest; // bound on the rows' lengths
     cudaGraphExec_t executable;
     struct step_graph *next;
@@ -33,20 +35,20 @@ void decode_free_graphs(struct cuda_session *session) {
 
 // ---- one graph
 
-static enum status launch_graphed(struct cuda_session *session, int tokens, int longest,
+static enum status launch_graphed(struct cuda_session *session, const struct step_graph *graph,
                                   struct error *error) {
-    if (tokens > 0) return rows_run_padded(session, tokens, longest, error);
-    return cached_step_run(session, longest, error);
+    if (graph->tokens > 0) return rows_run_padded(session, graph->tokens, graph->longest, error);
+    for (int step = 0; step < graph->steps; step++) TRY(cached_step_run(session, graph->longest, error));
+    return STATUS_OK;
 }
 
 static enum status capture(struct cuda_session *session, struct step_graph *graph, struct error *error) {
     const cudaStream_t stream = cuda_backend_of(session)->stream;
     const int B = session->base.spec.rows;
     const int positions = session->base.spec.logits == LOGITS_ALL ? graph->tokens : 0;
-    TRY(graph->tokens > 0 ? schedule_prepare(session, graph->tokens, B, positions, error)
-                          : cached_step_prepare(session, error));
+    if (graph->tokens > 0) TRY(schedule_prepare(session, graph->tokens, B, positions, error));
     CUDA_TRY(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed));
-    enum status status = launch_graphed(session, graph->tokens, graph->longest, error);
+    enum status status = launch_graphed(session, graph, error);
     cudaGraph_t recorded = NULL;
     cudaError_t code = cudaStreamEndCapture(stream, &recorded); // even after a failure: it ends the capture
     if (status == STATUS_OK) status = cuda_status(code, "capture of a decode step", error);
@@ -59,16 +61,17 @@ static enum status capture(struct cuda_session *session, struct step_graph *grap
     return STATUS_OK;
 }
 
-static enum status find_graph(struct cuda_session *session, int tokens, int longest,
+static enum status find_graph(struct cuda_session *session, int tokens, int steps, int longest,
                               cudaGraphExec_t *executable, struct error *error) {
     for (struct step_graph *known = session->graphs; known; known = known->next) {
-        if (known->tokens != tokens || known->longest != longest) continue;
+        if (known->tokens != tokens || known->steps != steps || known->longest != longest) continue;
         *executable = known->executable;
         return STATUS_OK;
     }
     struct step_graph *graph = (struct step_graph *)calloc(1, sizeof *graph);
     if (!graph) return error_set(error, STATUS_OUT_OF_MEMORY, "no host memory for a decode step's graph");
     graph->tokens = tokens;
+    graph->steps = steps;
     graph->longest = longest;
     enum status status = capture(session, graph, error);
     if (status != STATUS_OK) {
@@ -82,9 +85,10 @@ static enum status find_graph(struct cuda_session *session, int tokens, int long
     return STATUS_OK;
 }
 
-static enum status launch_graph(struct cuda_session *session, int tokens, int longest, struct error *error) {
+static enum status launch_graph(struct cuda_session *session, int tokens, int steps, int longest,
+                                struct error *error) {
     cudaGraphExec_t executable = NULL;
-    TRY(find_graph(session, tokens, longest, &executable, error));
+    TRY(find_graph(session, tokens, steps, longest, &executable, error));
     CUDA_TRY(cudaGraphLaunch(executable, cuda_backend_of(session)->stream));
     return STATUS_OK;
 }
@@ -114,9 +118,13 @@ static struct row_totals total_rows(const struct cuda_session *session, int grow
     return totals;
 }
 
-static enum status cached_step(struct cuda_session *session, int step, struct error *error) {
-    const int longest = total_rows(session, step).longest, max_tokens = session->base.spec.max_tokens;
-    return launch_graph(session, 0, round_up(longest, LONGEST_KEYS, max_tokens), error);
+// As many steps in one graph as there are, up to a bound; one where each is timed. Says how many in *taken.
+static enum status cached_steps(struct cuda_session *session, int step, int left, int *taken,
+                                struct error *error) {
+    *taken = left >= CHAINED_STEPS && !session->base.spec.time_steps ? CHAINED_STEPS : 1;
+    const int longest = total_rows(session, step + *taken - 1).longest;
+    return launch_graph(session, 0, *taken, round_up(longest, LONGEST_KEYS, session->base.spec.max_tokens),
+                        error);
 }
 
 static enum status launch_unpadded(struct cuda_session *session, int step, struct error *error) {
@@ -137,15 +145,14 @@ static enum status uncached_step(struct cuda_session *session, int step, int *pa
     }
     // Every row grows by one a step: a graph serves 8 steps, or 16 while those are short.
     const int grain = totals.live * (totals.live <= 4 ? 16 : 8);
-    return launch_graph(session, round_up((int)totals.tokens, grain, session->capacity),
+    return launch_graph(session, round_up((int)totals.tokens, grain, session->capacity), 1,
                         round_up(totals.longest, LONGEST_STEP, session->base.spec.max_tokens), error);
 }
 
-// Every `paced` steps, waits for the device to have passed the steps before the last `paced`.
-static enum status pace_host(struct cuda_session *session, int steps_launched, int paced,
-                             struct error *error) {
-    if (steps_launched % paced != 0) return STATUS_OK;
-    const int turn = steps_launched / paced;
+// Every `paced` launches, waits for the device to have passed those before the last `paced`.
+static enum status pace_host(struct cuda_session *session, int launches, int paced, struct error *error) {
+    if (launches % paced != 0) return STATUS_OK;
+    const int turn = launches / paced;
     CUDA_TRY(cudaEventRecord(session->pace[turn % 2], cuda_backend_of(session)->stream));
     if (turn > 1) CUDA_TRY(cudaEventSynchronize(session->pace[(turn - 1) % 2]));
     return STATUS_OK;
@@ -156,13 +163,15 @@ enum status cuda_decode(struct session *base, int steps, struct error *error) {
     const volatile sig_atomic_t *interrupt = base->backend->options.interrupt;
     CUDA_TRY(cudaSetDevice(base->backend->index));
     TRY(results_mark_step(session, 0, error));
-    for (int step = 0; step < steps; step++) {
+    if (base->spec.kv_cache) TRY(cached_step_begin(session, error));
+    for (int step = 0, launches = 1, taken = 1; step < steps; step += taken, launches++) {
         if (interrupt && *interrupt) return error_set(error, STATUS_INTERRUPTED, "interrupted");
         int paced = PACED_STEPS;
-        TRY(base->spec.kv_cache ? cached_step(session, step, error)
+        TRY(base->spec.kv_cache ? cached_steps(session, step, steps - step, &taken, error)
                                 : uncached_step(session, step, &paced, error));
-        TRY(results_mark_step(session, step + 1, error));
-        TRY(pace_host(session, step + 1, paced, error));
+        if (taken > 1) paced = 1;
+        TRY(results_mark_step(session, step + taken, error));
+        TRY(pace_host(session, launches, paced, error));
     }
     return results_of_steps(session, steps, error);
 }

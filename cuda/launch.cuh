@@ -4,8 +4,9 @@
 // The rule that makes it safe: a kernel launched with launch_dependent calls dependency_wait() in every
 // thread before it touches anything an earlier kernel of the same step writes. A grid is complete only when
 // all its blocks are, so waiting for the kernel in front is waiting for all before it. Before the wait a
-// kernel may read weights, and what earlier STEPS wrote: the first kernel of a step is launched the ordinary
-// way.
+// kernel may read weights. Attention also reads the rows' lengths and the cache, which the step before wrote:
+// the product in front of it lets it start only after its own wait (decode_linear.cu), when everything in
+// front of that product is complete; any other kernel there lets it start at its end.
 //
 // After the wait, read activations past the L1 (load_fresh): a line another grid's block left there may be
 // stale.

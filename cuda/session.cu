@@ -1,10 +1,11 @@
 #include "cuda/session.h"
 
 #include "cuda/attention.h"
+#include "cuda/cached_step.h"
 #include "cuda/check.h"
 #include "cuda/decode.h"
+#include "cuda/decode_head.h"
 #include "cuda/sample.h"
-#include "cuda/skinny.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -58,6 +59,7 @@ static size_t attention_bytes(const struct gpt2_config *config, const struct ses
         attention_workspace_bytes(ATTENTION_FLASH, spec->rows, H, D, T, T),
         attention_workspace_bytes(ATTENTION_FLASH, 1, H, D, T, T), // score
         spec->kv_cache ? attention_workspace_bytes(ATTENTION_SPLITKV, spec->rows, H, D, 1, T) : 0,
+        spec->kv_cache ? attention_workspace_bytes(ATTENTION_STREAM, spec->rows, H, D, 1, T) : 0,
     };
     size_t most = 0;
     for (size_t size : sizes) most = size > most ? size : most;
@@ -79,9 +81,11 @@ static void place_activations(struct session_buffers *buffers, struct arena *are
     buffers->gemm_workspace = take(arena, ACTIVATIONS, 1, GEMM_WORKSPACE_BYTES);
     buffers->attention_workspace = take(arena, ACTIVATIONS, 1, (int64_t)attention_bytes(config, spec));
     buffers->sample_workspace = take(arena, ACTIVATIONS, 1, (int64_t)sample_workspace_bytes(spec->rows));
-    if (B <= SKINNY_MAX_ROWS)
-        buffers->head_partial =
-            (int2 *)take(arena, ACTIVATIONS, B, skinny_head_blocks() * (int64_t)sizeof(int2));
+    if (!cached_step_is_fused(backend, spec) && !cached_step_owns_head(backend, spec)) return;
+    buffers->scaled = take(arena, ACTIVATIONS, B, C * size);
+    buffers->stats = (float2 *)take(arena, ACTIVATIONS, B, C / NORM_SEGMENT * (int64_t)sizeof(float2));
+    buffers->head_partial =
+        (int2 *)take(arena, ACTIVATIONS, B, decode_head_blocks(spec->rows) * (int64_t)sizeof(int2));
 }
 
 static void place_tokens(struct session_buffers *buffers, struct arena *arena,
@@ -194,6 +198,7 @@ static enum status open_parts(struct cuda_session *session, const struct cuda_ba
                               struct error *error) {
     const size_t B = (size_t)session->base.spec.rows;
     CUDA_TRY(cudaSetDevice(backend->base.index));
+    TRY(cached_step_check(backend, &session->base.spec, error));
     TRY(allocate_buffers(session, backend, error)); // first: it refuses absurd sizes
     session->collected_rows = (bool *)calloc(B, sizeof *session->collected_rows);
     session->lengths_now = (int *)calloc(B, sizeof *session->lengths_now);

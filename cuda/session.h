@@ -27,7 +27,11 @@ struct session_buffers {
     void *inner;  // (N, F) T, the MLP's hidden units
     void *last;   // (B, C) T, the final LayerNorm of each row's last position
     void *gemm_workspace, *attention_workspace, *sample_workspace;
-    int2 *head_partial; // (B, skinny_head_blocks()) of a cached step of few rows, else NULL
+
+    // Of a cached step with kernels of our own, else NULL: deferred_norm.h, decode_head.h.
+    void *scaled;       // (B, C) T
+    float2 *stats;      // (C / 64, B)
+    int2 *head_partial; // (B, decode_head_blocks(B))
 
     float *logits;       // (B, Vp) of the rows of the running prefill or decode
     float *logits_chunk; // (chunk, Vp) of consecutive positions, for score and LOGITS_ALL

@@ -1,6 +1,7 @@
 #include "cuda/weights.h"
 
 #include "cuda/check.h"
+#include "cuda/deferred_norm.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -119,19 +120,75 @@ static enum status allocate_and_upload(struct weights *weights, const struct mod
     return STATUS_OK;
 }
 
+// ---- LayerNorms folded into the products behind them
+
+struct folded_product {
+    enum gpt2_tensor weight, bias, gain, offset;
+    int layer;
+    int index; // in weights->folded
+};
+
+// Calls f for every product that a LayerNorm feeds; GPT2_TENSORS stands for no bias.
+template <typename F>
+static enum status for_each_folded(const struct gpt2_config *config, F f) {
+    for (int layer = 0; layer < config->layers; layer++) {
+        TRY(f({GPT2_QKVW, GPT2_QKVB, GPT2_LN1W, GPT2_LN1B, layer, 1 + 2 * layer}));
+        TRY(f({GPT2_FCW, GPT2_FCB, GPT2_LN2W, GPT2_LN2B, layer, 2 + 2 * layer}));
+    }
+    return f({GPT2_LMHEAD, GPT2_TENSORS, GPT2_LNFW, GPT2_LNFB, 0, 0});
+}
+
+static int folded_outputs(const struct weights *weights, const struct gpt2_config *config,
+                          enum gpt2_tensor weight) {
+    return weight == GPT2_LMHEAD ? weights->padded_vocab : gpt2_tensor_shape(config, weight).rows;
+}
+
+static enum status fold_norms(struct weights *weights, const struct gpt2_config *config, enum dtype dtype,
+                              struct error *error) {
+    if (dtype == DTYPE_F32) return STATUS_OK;
+    int64_t count = 0;
+    TRY(for_each_folded(config, [&](folded_product product) {
+        count += 2 * (int64_t)folded_outputs(weights, config, product.weight);
+        return STATUS_OK;
+    }));
+    weights->folded = (struct folded_norm *)calloc(2 * (size_t)config->layers + 1, sizeof *weights->folded);
+    if (!weights->folded)
+        return error_set(error, STATUS_OUT_OF_MEMORY, "no host memory for the folded norms");
+    CUDA_TRY(cudaMalloc(&weights->folded_memory, (size_t)count * sizeof(float)));
+    weights->bytes += count * (int64_t)sizeof(float);
+    float *next = weights->folded_memory;
+    TRY(for_each_folded(config, [&](folded_product p) {
+        const int outputs = folded_outputs(weights, config, p.weight);
+        float *sums = next, *biases = next + outputs;
+        next += 2 * (int64_t)outputs;
+        weights->folded[p.index] = {sums, biases};
+        CUDA_TRY(deferred_norm_fold(dtype, weights_tensor(weights, p.weight, p.layer),
+                                    p.bias == GPT2_TENSORS ? NULL : weights_tensor(weights, p.bias, p.layer),
+                                    weights_f32(weights, p.gain, p.layer),
+                                    weights_f32(weights, p.offset, p.layer), outputs, config->channels, sums,
+                                    biases, 0));
+        return STATUS_OK;
+    }));
+    CUDA_TRY(cudaDeviceSynchronize());
+    return STATUS_OK;
+}
+
 enum status weights_upload(struct weights *weights, const struct model *model,
                            const struct backend_options *options, struct error *error) {
     memset(weights, 0, sizeof *weights);
     int vocab = model_config(model)->vocab;
     weights->padded_vocab = (vocab + VOCAB_ALIGNMENT - 1) / VOCAB_ALIGNMENT * VOCAB_ALIGNMENT;
     enum status status = allocate_and_upload(weights, model, options, error);
+    if (status == STATUS_OK) status = fold_norms(weights, model_config(model), options->dtype, error);
     if (status != STATUS_OK) weights_free(weights);
     return status;
 }
 
 void weights_free(struct weights *weights) {
     cudaFree(weights->memory);
+    cudaFree(weights->folded_memory);
     free(weights->tensors);
+    free(weights->folded);
     memset(weights, 0, sizeof *weights);
 }
 
@@ -141,4 +198,9 @@ const void *weights_tensor(const struct weights *weights, enum gpt2_tensor tenso
 
 const float *weights_f32(const struct weights *weights, enum gpt2_tensor tensor, int layer) {
     return (const float *)weights_tensor(weights, tensor, layer);
+}
+
+struct folded_norm weights_folded(const struct weights *weights, enum gpt2_tensor product, int layer) {
+    if (product == GPT2_LMHEAD) return weights->folded[0];
+    return weights->folded[1 + 2 * layer + (product == GPT2_FCW)];
 }

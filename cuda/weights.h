@@ -8,11 +8,19 @@
 
 #include <stdint.h>
 
+// A product's weight seen through the LayerNorm before it: deferred_norm.h.
+struct folded_norm {
+    const float *sums, *biases; // device (outputs)
+};
+
 struct weights {
     void *memory;         // device, owned
     int64_t bytes;        //
     const void **tensors; // (L, GPT2_TENSORS) into memory, owned
     int padded_vocab;     // rows of wte and of the LM head: V rounded up to 128, zeros behind V
+
+    float *folded_memory;       // device, owned; NULL in f32, which has no deferred LayerNorm
+    struct folded_norm *folded; // (1 + 2 L): the LM head, QKV and FC of every layer; owned
 };
 
 // Linear weights, wte and wpe are stored in options->dtype, as are the biases of products that answer in it
@@ -27,5 +35,8 @@ const void *weights_tensor(const struct weights *weights, enum gpt2_tensor tenso
 
 // A LayerNorm parameter or another tensor kept in f32.
 const float *weights_f32(const struct weights *weights, enum gpt2_tensor tensor, int layer);
+
+// Of GPT2_QKVW, GPT2_FCW or (layer 0) GPT2_LMHEAD; only where the weights are of a 16-bit type.
+struct folded_norm weights_folded(const struct weights *weights, enum gpt2_tensor product, int layer);
 
 #endif

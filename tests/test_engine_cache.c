@@ -12,8 +12,9 @@
 
 #include <cmocka.h>
 
-// Odd sizes: 3 heads of 32, a vocabulary that is a multiple of nothing, ragged prompts.
-static const char *const model_name_under_test = "random:L3-C96-H3-V1031-T96";
+// Odd sizes: 3 heads of 32, a vocabulary that is a multiple of nothing; and sizes that a GPU's own decode
+// kernels take: heads of 64, channels that are a multiple of 64. Ragged prompts.
+static const char *const models_under_test[] = {"random:L3-C96-H3-V1031-T96", "random:L3-C128-H2-V1031-T96"};
 enum { B = 5, new_tokens = 24, max_tokens = 96 };
 static const int lengths[B] = {1, 17, 64, 65, 30};
 enum { prompt_tokens = 1 + 17 + 64 + 65 + 30 };
@@ -93,11 +94,13 @@ static void check_rows_equal(const char *what, struct run a, int a_row, struct r
 
 static void for_each_dtype(void (*check)(struct backend *, double tolerance)) {
     fixture_require_device();
-    for (int dtype = DTYPE_F32; dtype <= DTYPE_BF16; dtype++) {
-        if (!fixture_computes((enum dtype)dtype)) continue;
-        struct backend *backend = fixture_backend(model_name_under_test, (enum dtype)dtype);
-        check(backend, tolerance_of(model_name_under_test, (enum dtype)dtype));
-        backend_close(backend);
+    for (int model = 0; model < 2; model++) {
+        for (int dtype = DTYPE_F32; dtype <= DTYPE_BF16; dtype++) {
+            if (!fixture_computes((enum dtype)dtype)) continue;
+            struct backend *backend = fixture_backend(models_under_test[model], (enum dtype)dtype);
+            check(backend, tolerance_of(models_under_test[model], (enum dtype)dtype));
+            backend_close(backend);
+        }
     }
 }
 
@@ -115,12 +118,61 @@ static void check_cache_on_off(struct backend *backend, double tolerance) {
     run_free(off);
 }
 
+// Whether sessions of so many rows may decode by other kernels than the plain ones.
+static bool has_decode_paths(struct backend *backend, int rows) {
+    struct session *session = fixture_session(backend, fixture_spec(rows, max_tokens, true));
+    const char *path = session_decode_path(session);
+    const bool has = strcmp(path, "") != 0 && strcmp(path, "graph") != 0;
+    session_close(session);
+    return has;
+}
+
+// More rows than the fused products take: library products between our own attention and LM head.
+static void check_large_batch(struct backend *backend, double tolerance) {
+    enum { ROWS = 400 };
+    if (!has_decode_paths(backend, ROWS)) return;
+    static int row_lengths[ROWS];
+    static int32_t prompts[ROWS * 40];
+    int total = 0;
+    for (int row = 0; row < ROWS; row++) total += row_lengths[row] = 1 + row * 7 % 40;
+    fixture_random_tokens(11, 1031, total, prompts);
+    struct run graph = run_by_path(backend, true, DECODE_GRAPH, ROWS, row_lengths, prompts);
+    struct run automatic = run_by_path(backend, true, DECODE_AUTO, ROWS, row_lengths, prompts);
+    struct run fused = run_by_path(backend, true, DECODE_FUSED, ROWS, row_lengths, prompts);
+    for (int row = 0; row < ROWS; row++) {
+        check_rows_equal("a large batch", graph, row, automatic, row, tolerance);
+        check_rows_equal("a large fused batch", graph, row, fused, row, tolerance);
+    }
+    run_free(graph);
+    run_free(automatic);
+    run_free(fused);
+}
+
+// Asking for kernels that do not exist is refused, and the backend stays usable.
+static void check_fused_refusal(struct backend *backend, double tolerance) {
+    (void)tolerance;
+    if (has_decode_paths(backend, B)) return;
+    struct session_spec spec = fixture_spec(B, max_tokens, true);
+    spec.decode_path = DECODE_FUSED;
+    struct session *session = NULL;
+    struct error error = {0};
+    const enum status status = session_open(backend, &spec, &session, &error);
+    if (status == STATUS_OK) {
+        assert_string_equal(session_decode_path(session), ""); // one way of decoding: nothing to ask for
+        session_close(session);
+        return;
+    }
+    assert_int_equal(status, STATUS_USAGE);
+    assert_non_null(strstr(error.message, "fused"));
+    session_close(fixture_session(backend, fixture_spec(B, max_tokens, true)));
+}
+
 // The fused kernels against the plain ones, on backends that have both.
 static void check_decode_paths(struct backend *backend, double tolerance) {
     int32_t prompts[prompt_tokens];
     make_prompts(prompts);
     struct run graph = run_by_path(backend, true, DECODE_GRAPH, B, lengths, prompts);
-    struct run fused = run_by_path(backend, true, DECODE_FUSED, B, lengths, prompts);
+    struct run fused = run_by_path(backend, true, DECODE_AUTO, B, lengths, prompts);
     for (int row = 0; row < B; row++) check_rows_equal("decode paths", graph, row, fused, row, tolerance);
     run_free(graph);
     run_free(fused);
@@ -268,6 +320,8 @@ static void check_sampling_keyed_by_request(struct backend *backend, double tole
     }
 ENGINE_TEST(cache_on_off)
 ENGINE_TEST(decode_paths)
+ENGINE_TEST(large_batch)
+ENGINE_TEST(fused_refusal)
 ENGINE_TEST(alone_or_in_batch)
 ENGINE_TEST(steps_per_call)
 ENGINE_TEST(continuous_batching)
@@ -278,6 +332,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cache_on_off),
         cmocka_unit_test(test_decode_paths),
+        cmocka_unit_test(test_large_batch),
+        cmocka_unit_test(test_fused_refusal),
         cmocka_unit_test(test_alone_or_in_batch),
         cmocka_unit_test(test_steps_per_call),
         cmocka_unit_test(test_continuous_batching),

@@ -127,8 +127,8 @@ const struct option option_table[] = {
      .help = "apply the LM head to a row's last position or to all", .initial = "last",
      .choices = logits_modes},
     {"decode-path", OPTION_CHOICE, BENCH, FIELD(decode_path),
-     .help =
-         "on a GPU, cached steps by library products (graph) or by\nour own kernels where they exist (fused)",
+     .help = "on a GPU, cached steps by library products (graph) or by\nour own kernels (fused: Hopper, bf16 "
+             "and f16)",
      .initial = "auto", .choices = decode_paths},
     {"refresh", OPTION_FLAG, BENCH | PREDICT, FIELD(refresh),
      .help = "measure the device's ceilings, and search for --batch auto,\nagain instead of taking what was "
