@@ -239,8 +239,8 @@ __global__ void __launch_bounds__(THREADS)
             if (i < s.finished && threadIdx.x % NORM_LANES == 0) norms[i] = norm;
         }
     }
-    cluster_wait();
     __syncthreads(); // the block's sums and norms are in place
+    cluster_wait();
     if (a.split > 1) {
         send_sums<TILE>(a, s, rank, shared, l, b);
         if (s.finished > 0) barrier_wait(&b->landed, 0);
