@@ -6,8 +6,12 @@
 static cudaError_t find_encoder(decltype(&cuTensorMapEncodeTiled) *encoder) {
     void *entry = NULL;
     cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+#if CUDART_VERSION >= 12050
     cudaError_t code =
         cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault, &found);
+#else
+    cudaError_t code = cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &entry, cudaEnableDefault, &found);
+#endif
     if (code != cudaSuccess) return code;
     if (found != cudaDriverEntryPointSuccess || !entry) return cudaErrorNotSupported;
     *encoder = (decltype(&cuTensorMapEncodeTiled))entry;
