@@ -11,6 +11,7 @@
 typedef enum status command_function(const struct options *options, const volatile sig_atomic_t *interrupt,
                                      struct error *error);
 
-command_function cmd_bench, cmd_generate, cmd_score, cmd_tokenize, cmd_info, cmd_predict, cmd_plot, cmd_compare;
+command_function cmd_bench, cmd_generate, cmd_score, cmd_tokenize, cmd_info, cmd_predict, cmd_plot,
+    cmd_compare;
 
 #endif

@@ -75,9 +75,9 @@ struct options {
     const char *plot;         // a picture's file, "-": text; NULL: none
     int reference;            // enum reference_choice
     bool help_metrics;        //
-    const char *device_spec; // NULL: the present device
-    double host_overhead_us; //
-    double efficiency;       // percent; 0: not given
+    const char *device_spec;  // NULL: the present device
+    double host_overhead_us;  //
+    double efficiency;        // percent; 0: not given
     bool refresh;             //
     double threshold_percent; // compare
     bool fail_on_regression;  //
