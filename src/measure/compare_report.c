@@ -143,10 +143,7 @@ static void write_grid(const struct comparison *comparison, bool markdown, FILE 
         const struct comparison_row *row = &comparison->rows[i];
         put_row(grid_add_row(&grid), row, row->note[0] ? ++footnotes : 0);
     }
-    if (markdown)
-        grid_write_markdown(&grid, file);
-    else
-        grid_write_table(&grid, file);
+    grid_write(&grid, markdown, file);
     grid_free(&grid);
 }
 

@@ -21,7 +21,7 @@ static void write_products(const struct device_measurement *measurement, FILE *f
         grid_put(row, &column, "%d x %d", shape->n, shape->k);
         for (int i = 0; i < MEASURED_ROWS; i++) grid_put(row, &column, "%.0f %%", shape->share[i] * 100);
     }
-    grid_write_table(&grid, file);
+    grid_write(&grid, false, file);
     grid_free(&grid);
 }
 

@@ -95,10 +95,7 @@ static void write_table(const struct predicted_curve *curve, bool markdown, FILE
             curve->model, curve->config->layers, curve->config->channels, curve->config->heads,
             curve->config->vocab, curve->prompt_len, curve->gen_len,
             curve->logits == LOGITS_ALL ? "all" : "last");
-    if (markdown)
-        grid_write_markdown(&grid, file);
-    else
-        grid_write_table(&grid, file);
+    grid_write(&grid, markdown, file);
     fprintf(file, "\n%s\n", predict_notice());
     grid_free(&grid);
 }

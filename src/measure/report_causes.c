@@ -56,10 +56,7 @@ static void write_steps(const struct bench_record *record, bool markdown, FILE *
     }
     if (anything) {
         fputs(markdown ? "\n\n" : "\n", file);
-        if (markdown)
-            grid_write_markdown(&grid, file);
-        else
-            grid_write_table(&grid, file);
+        grid_write(&grid, markdown, file);
     }
     grid_free(&grid);
 }

@@ -52,10 +52,7 @@ void report_cost_write(const struct bench_record *record, bool markdown, FILE *f
     if (arrlen(grid.rows) > 1) {
         fputc('\n', file);
         write_question(record, file);
-        if (markdown)
-            grid_write_markdown(&grid, file);
-        else
-            grid_write_table(&grid, file);
+        grid_write(&grid, markdown, file);
     }
     grid_free(&grid);
 }

@@ -55,7 +55,7 @@ static void write_padded(const char *text, int width, bool left, bool last, FILE
     if (left && !last) fprintf(file, "%*s", blanks, "");
 }
 
-void grid_write_table(const struct grid *grid, FILE *file) {
+static void write_table(const struct grid *grid, FILE *file) {
     for (ptrdiff_t i = 0; i < arrlen(grid->rows); i++) {
         int last = grid->columns - 1;
         while (last > 0 && grid->rows[i].cells[last][0] == '\0') last--;
@@ -81,7 +81,7 @@ static void write_markdown_row(const struct grid *grid, const struct grid_row *r
     fputc('\n', file);
 }
 
-void grid_write_markdown(const struct grid *grid, FILE *file) {
+static void write_markdown(const struct grid *grid, FILE *file) {
     for (ptrdiff_t i = 0; i < arrlen(grid->rows); i++) {
         write_markdown_row(grid, &grid->rows[i], file);
         if (i > 0) continue;
@@ -90,4 +90,11 @@ void grid_write_markdown(const struct grid *grid, FILE *file) {
             fputs(grid->left[column] ? "---|" : "--:|", file);
         fputc('\n', file);
     }
+}
+
+void grid_write(const struct grid *grid, bool markdown, FILE *file) {
+    if (markdown)
+        write_markdown(grid, file);
+    else
+        write_table(grid, file);
 }

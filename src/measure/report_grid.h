@@ -25,7 +25,6 @@ void grid_put(struct grid_row *row, int *column, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 void grid_free(struct grid *grid);
 
-void grid_write_table(const struct grid *grid, FILE *file);
-void grid_write_markdown(const struct grid *grid, FILE *file);
+void grid_write(const struct grid *grid, bool markdown, FILE *file);
 
 #endif

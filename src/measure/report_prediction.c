@@ -52,10 +52,7 @@ void report_prediction_write(const struct bench_record *record, bool markdown, F
         high = fmax(high, metrics.predicted_share - 1);
     }
     fputs(markdown ? "\n\n" : "\n", file);
-    if (markdown)
-        grid_write_markdown(&grid, file);
-    else
-        grid_write_table(&grid, file);
+    grid_write(&grid, markdown, file);
     grid_free(&grid);
     fputs("\nPredicted by a model of time from the device's ceilings and short runs of one row (where fused "
           "kernels "

@@ -39,8 +39,9 @@ void report_reference_write(const struct bench_record *record, const struct refe
     fprintf(file, "\nPublished: %s; %s.\nIts model was not GPT-2: %s.\n", reference->source,
             reference->workload, reference->difference);
     if (!any) fputs("None of these batch sizes was both measured and published.\n", file);
-    if (any) fputc('\n', file);
-    if (any && markdown) grid_write_markdown(&grid, file);
-    if (any && !markdown) grid_write_table(&grid, file);
+    if (any) {
+        fputc('\n', file);
+        grid_write(&grid, markdown, file);
+    }
     grid_free(&grid);
 }

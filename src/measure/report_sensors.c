@@ -42,10 +42,7 @@ void report_sensors_write(const struct bench_record *record, bool markdown, FILE
         fputs("\nSensors during the repetitions (medians; % resident: share of time with any kernel "
               "there):\n\n",
               file);
-        if (markdown)
-            grid_write_markdown(&grid, file);
-        else
-            grid_write_table(&grid, file);
+        grid_write(&grid, markdown, file);
     }
     grid_free(&grid);
 }

@@ -192,10 +192,7 @@ void report_table_write(const struct bench_record *record, bool markdown, FILE *
     if (markdown) fputs("```\n", file);
     write_header(record, file);
     fputs(markdown ? "```\n\n" : "\n", file);
-    if (markdown)
-        grid_write_markdown(&grid, file);
-    else
-        grid_write_table(&grid, file);
+    grid_write(&grid, markdown, file);
     if (columns.speedup && arms_agree_everywhere(record))
         fputs("\nBoth arms generated the same tokens in every row.\n", file);
     report_causes_write(record, markdown, file);
