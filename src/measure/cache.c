@@ -2,6 +2,7 @@
 
 #include "base/mapped_file.h"
 #include "base/output_file.h"
+#include "base/version.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -100,4 +101,41 @@ enum status cache_write(const char *kind, json_t *key, json_t *value, struct err
         return error_set(error, STATUS_OUT_OF_MEMORY, "%s: no host memory to write it", path);
     }
     return output_file_commit(&output, error);
+}
+
+enum status cache_backend_key(const struct backend *backend, json_t **key, struct error *error) {
+    struct device_info device;
+    TRY(device_describe(backend_device(backend), &device, error));
+    *key = json_pack("{s:s, s:s, s:s, s:i, s:i, s:s, s:s}", "backend", device.backend, "name", device.name,
+                     "detail", device.detail, "compute_units", device.compute_units, "threads",
+                     backend->options.threads, "dtype", dtype_name(backend_dtype(backend)), "version",
+                     GPT2INFER_VERSION);
+    return *key ? STATUS_OK : error_set(error, STATUS_OUT_OF_MEMORY, "no host memory for a cache key");
+}
+
+static bool read_finding(const struct cache_finding *finding, json_t *key, void *value, struct error *note) {
+    json_t *stored;
+    if (cache_read(finding->kind, key, &stored, note) != STATUS_OK || !stored) return false;
+    const bool good = finding->read(stored, value, note);
+    json_decref(stored);
+    return good;
+}
+
+// A note of the reading stays: it says why there was something to write.
+static void write_finding(const struct cache_finding *finding, json_t *key, const void *value,
+                          struct error *note) {
+    struct error error;
+    json_t *stored = finding->write(value);
+    if (stored && cache_write(finding->kind, key, stored, &error) != STATUS_OK && !note->message[0])
+        *note = error;
+    json_decref(stored);
+}
+
+enum status cache_find(const struct cache_finding *finding, json_t *key, struct backend *backend,
+                       const void *context, bool refresh, void *value, struct error *note,
+                       struct error *error) {
+    if (!refresh && read_finding(finding, key, value, note)) return STATUS_OK;
+    TRY(finding->make(backend, context, value, error));
+    write_finding(finding, key, value, note);
+    return STATUS_OK;
 }

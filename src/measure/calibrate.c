@@ -1,7 +1,6 @@
 #include "measure/calibrate.h"
 
 #include "base/clock.h"
-#include "base/version.h"
 #include "measure/cache.h"
 #include "measure/machine_json.h"
 #include "measure/prompts.h"
@@ -219,47 +218,34 @@ enum status calibrate(struct backend *backend, const struct ceilings *ceilings, 
 }
 
 // ---- remembered
-// ----------------------------------------------------------------------------------------------------
 
-static json_t *cache_key(const struct device_info *device, const struct backend *backend) {
-    const struct gpt2_config *config = backend_config(backend);
-    char shape[128];
-    snprintf(shape, sizeof shape, "L%d-C%d-F%d-H%d-V%d-T%d", config->layers, config->channels, config->inner,
-             config->heads, config->vocab, config->context);
-    return json_pack("{s:s, s:s, s:s, s:i, s:i, s:s, s:s, s:s}", "backend", device->backend, "name",
-                     device->name, "detail", device->detail, "compute_units", device->compute_units,
-                     "threads", backend->options.threads, "dtype", dtype_name(backend_dtype(backend)),
-                     "model", shape, "version", GPT2INFER_VERSION);
+static bool read_machine(const json_t *stored, void *value, struct error *note) {
+    struct machine *machine = value;
+    return machine_read(stored, machine, note) == STATUS_OK && machine->rate > 0;
 }
 
-static bool read_cached(json_t *key, struct machine *machine, struct error *note) {
-    json_t *value;
-    if (cache_read("calibration", key, &value, note) != STATUS_OK || !value) return false;
-    enum status status = machine_read(value, machine, note);
-    json_decref(value);
-    return status == STATUS_OK && machine->rate > 0;
+static json_t *write_machine(const void *value) {
+    return machine_json(value);
 }
 
-static void write_cached(json_t *key, const struct machine *machine, struct error *note) {
-    struct error error;
-    json_t *value = machine_json(machine);
-    if (value && cache_write("calibration", key, value, &error) != STATUS_OK && !note->message[0])
-        *note = error;
-    json_decref(value);
+static enum status make_machine(struct backend *backend, const void *ceilings, void *value,
+                                struct error *error) {
+    return calibrate(backend, ceilings, value, error);
 }
 
 enum status calibrate_get(struct backend *backend, const struct ceilings *ceilings, bool refresh,
                           struct machine *machine, struct error *note, struct error *error) {
-    struct device_info device;
-    note->message[0] = '\0';
-    TRY(device_describe(backend_device(backend), &device, error));
-    json_t *key = cache_key(&device, backend);
-    if (!key) return error_set(error, STATUS_OUT_OF_MEMORY, "no host memory for a cache key");
-    enum status status = STATUS_OK;
-    if (refresh || !read_cached(key, machine, note)) {
-        status = calibrate(backend, ceilings, machine, error);
-        if (status == STATUS_OK) write_cached(key, machine, note);
-    }
+    static const struct cache_finding finding = {"calibration", read_machine, write_machine, make_machine};
+    const struct gpt2_config *config = backend_config(backend);
+    char shape[128];
+    json_t *key;
+    snprintf(shape, sizeof shape, "L%d-C%d-F%d-H%d-V%d-T%d", config->layers, config->channels, config->inner,
+             config->heads, config->vocab, config->context);
+    note->message[0] = '\0'; // read also where this fails
+    TRY(cache_backend_key(backend, &key, error));
+    enum status status = json_object_set_new(key, "model", json_string(shape)) == 0
+                             ? cache_find(&finding, key, backend, ceilings, refresh, machine, note, error)
+                             : error_set(error, STATUS_OUT_OF_MEMORY, "no host memory for a cache key");
     json_decref(key);
     return status;
 }

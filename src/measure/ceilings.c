@@ -1,6 +1,5 @@
 #include "measure/ceilings.h"
 
-#include "base/version.h"
 #include "measure/cache.h"
 
 #include <math.h>
@@ -57,51 +56,37 @@ enum status ceilings_measure(struct backend *backend, struct ceilings *ceilings,
     return STATUS_OK;
 }
 
-static json_t *cache_key(const struct device_info *device, const struct backend *backend) {
-    return json_pack("{s:s, s:s, s:s, s:i, s:i, s:s, s:s}", "backend", device->backend, "name", device->name,
-                     "detail", device->detail, "compute_units", device->compute_units, "threads",
-                     backend->options.threads, "dtype", dtype_name(backend_dtype(backend)), "version",
-                     GPT2INFER_VERSION);
-}
-
-static bool from_json(const json_t *json, struct ceilings *ceilings) {
-    ceilings->bandwidth = json_number_value(json_object_get(json, "read_bytes_per_s"));
-    ceilings->matmul_rate = json_number_value(json_object_get(json, "matmul_flop_per_s"));
-    ceilings->launch = json_number_value(json_object_get(json, "launch_s"));
-    return ceilings->bandwidth > 0 && ceilings->matmul_rate > 0 && ceilings->launch >= 0 &&
-           isfinite(ceilings->bandwidth) && isfinite(ceilings->matmul_rate) && isfinite(ceilings->launch);
-}
-
-static bool read_cached(json_t *key, struct ceilings *ceilings, struct error *note) {
-    json_t *value;
-    if (cache_read("ceilings", key, &value, note) != STATUS_OK || !value) return false;
-    bool good = from_json(value, ceilings);
-    json_decref(value);
+static bool read_ceilings(const json_t *stored, void *value, struct error *note) {
+    struct ceilings *ceilings = value;
+    ceilings->bandwidth = json_number_value(json_object_get(stored, "read_bytes_per_s"));
+    ceilings->matmul_rate = json_number_value(json_object_get(stored, "matmul_flop_per_s"));
+    ceilings->launch = json_number_value(json_object_get(stored, "launch_s"));
+    const bool good = ceilings->bandwidth > 0 && ceilings->matmul_rate > 0 && ceilings->launch >= 0 &&
+                      isfinite(ceilings->bandwidth) && isfinite(ceilings->matmul_rate) &&
+                      isfinite(ceilings->launch);
     if (!good) snprintf(note->message, sizeof note->message, "the cached ceilings make no sense");
     return good;
 }
 
-// A note of the reading stays: it says why there was something to write.
-static void write_cached(json_t *key, const struct ceilings *ceilings, struct error *note) {
-    struct error error;
-    json_t *value = json_pack("{s:f, s:f, s:f}", "read_bytes_per_s", ceilings->bandwidth, "matmul_flop_per_s",
-                              ceilings->matmul_rate, "launch_s", ceilings->launch);
-    if (value && cache_write("ceilings", key, value, &error) != STATUS_OK && !note->message[0]) *note = error;
-    json_decref(value);
+static json_t *write_ceilings(const void *value) {
+    const struct ceilings *ceilings = value;
+    return json_pack("{s:f, s:f, s:f}", "read_bytes_per_s", ceilings->bandwidth, "matmul_flop_per_s",
+                     ceilings->matmul_rate, "launch_s", ceilings->launch);
+}
+
+static enum status make_ceilings(struct backend *backend, const void *context, void *value,
+                                 struct error *error) {
+    (void)context;
+    return ceilings_measure(backend, value, error);
 }
 
 enum status ceilings_get(struct backend *backend, bool refresh, struct ceilings *ceilings, struct error *note,
                          struct error *error) {
-    struct device_info device;
-    note->message[0] = '\0';
-    TRY(device_describe(backend_device(backend), &device, error));
-    json_t *key = cache_key(&device, backend);
-    if (!key) return error_set(error, STATUS_OUT_OF_MEMORY, "no host memory for a cache key");
-    enum status status = STATUS_OK;
-    if (refresh || !read_cached(key, ceilings, note)) {
-        status = ceilings_measure(backend, ceilings, error);
-        if (status == STATUS_OK) write_cached(key, ceilings, note);
-    }
+    static const struct cache_finding finding = {"ceilings", read_ceilings, write_ceilings, make_ceilings};
+    json_t *key;
+    note->message[0] = '\0'; // read also where this fails
+    TRY(cache_backend_key(backend, &key, error));
+    enum status status = cache_find(&finding, key, backend, NULL, refresh, ceilings, note, error);
     json_decref(key);
     return status;
 }
