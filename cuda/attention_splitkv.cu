@@ -281,10 +281,7 @@ struct geometry {
 static struct geometry plan_geometry(int64_t items, int D, int max_keys) {
     constexpr int WARPS_PER_SM = 20; // that keep enough loads in flight, and fit by registers
     constexpr size_t SHARED_LIMIT = 48 << 10;
-    int device = 0, sms = 1;
-    if (cudaGetDevice(&device) != cudaSuccess ||
-        cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device) != cudaSuccess)
-        sms = 1; // a launch will report what is wrong with the device
+    const int sms = multiprocessor_count();
     struct geometry plan = {};
     plan.chunks = divide_up(max_keys, CHUNK);
     plan.blocks = 1;

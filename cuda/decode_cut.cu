@@ -1,6 +1,6 @@
 #include "cuda/decode_cut.h"
 
-#include "cuda/device.cuh"
+#include "cuda/launch.cuh"
 
 // Rules that were right, or within a few percent of it, wherever all cuts were measured: the products of the
 // four GPT-2 sizes for 1 to 512 rows on an H200, alone and within steps (NOTES.md).
@@ -22,14 +22,6 @@ static const struct {
     {48, 12, 16, 16, 2}, {48, 12, 32, 32, 1},                      // FC
     {12, 48, 16, 16, 6}, {12, 48, 32, 32, 8},                      // FC2
 };
-
-static int multiprocessors(void) {
-    int device = 0, count = 0;
-    if (cudaGetDevice(&device) != cudaSuccess ||
-        cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) != cudaSuccess)
-        return 1; // a launch will report what is wrong with the device
-    return count;
-}
 
 // The smallest tile whose blocks run at once, else the smallest of those with the fewest blocks. Blocks that
 // share nothing may be a few more than multiprocessors.
@@ -67,7 +59,7 @@ static bool find_measured(struct decode_cut *cut, int B, int columns, int chunks
 }
 
 static void apply_rules(struct decode_cut *cut, int B, int columns, int chunks) {
-    const int count = multiprocessors();
+    const int count = multiprocessor_count();
     cut->split = 1;
     while (cut->split < DECODE_SPLIT && divide_up(chunks, cut->split) > MOST_CHUNKS) cut->split *= 2;
     choose_tile(cut, B, columns, count);

@@ -296,10 +296,7 @@ bool decode_head_supports(enum dtype dtype, int B, int K) {
 }
 
 int decode_head_blocks(int B) {
-    int device = 0, multiprocessors = 1;
-    if (cudaGetDevice(&device) == cudaSuccess)
-        (void)cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
-    return max(1, multiprocessors / divide_up(B, MAX_TILE));
+    return max(1, multiprocessor_count() / divide_up(B, MAX_TILE));
 }
 
 cudaError_t decode_head_run(const struct decode_head_args *args, cudaStream_t stream) {

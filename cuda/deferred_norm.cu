@@ -1,7 +1,5 @@
 #include "cuda/deferred_norm.cuh"
 
-#include "cuda/launch.cuh"
-
 namespace {
 
 constexpr int FOLD_WARPS = 8;
