@@ -33,30 +33,22 @@ enum status cached_step_check(const struct cuda_backend *backend, const struct s
                      NORM_MAX_C, dtype_name(backend->base.options.dtype), backend->base.config.channels);
 }
 
-static bool is_fused(const struct cuda_session *session) {
-    return cached_step_is_fused(cuda_backend_of(session), &session->base.spec);
-}
-
 bool cached_step_owns_head(const struct cuda_backend *backend, const struct session_spec *spec) {
     return spec->kv_cache && spec->decode_path != DECODE_GRAPH &&
            decode_head_supports(backend->base.options.dtype, spec->rows, backend->base.config.channels);
 }
 
-static bool own_head(const struct cuda_session *session) {
-    return cached_step_owns_head(cuda_backend_of(session), &session->base.spec);
-}
-
 const char *cached_step_path(const struct session *base) {
     const struct cuda_session *session = (const struct cuda_session *)base;
-    if (is_fused(session)) return "fused";
-    return own_head(session) ? "mixed" : "graph";
+    if (session->fused) return "fused";
+    return session->owns_head ? "mixed" : "graph";
 }
 
 static enum status prepare(struct cuda_session *session, struct error *error) {
     const int B = session->base.spec.rows;
-    for (int product = 0; product < LAYER_PRODUCTS && !is_fused(session); product++)
+    for (int product = 0; product < LAYER_PRODUCTS && !session->fused; product++)
         TRY(schedule_prepare_product(session, (enum product)product, B, error));
-    return own_head(session) ? STATUS_OK : schedule_prepare_head(session, B, error);
+    return session->owns_head ? STATUS_OK : schedule_prepare_head(session, B, error);
 }
 
 // ---- products
@@ -109,7 +101,7 @@ static enum status fused_product(struct cuda_session *session, enum product prod
 
 static enum status linear(struct cuda_session *session, enum product product, int layer,
                           struct error *error) {
-    if (is_fused(session)) return fused_product(session, product, layer, error);
+    if (session->fused) return fused_product(session, product, layer, error);
     const int B = session->base.spec.rows;
     void *normed = session->buffers.normed;
     if (product == PRODUCT_QKV)
@@ -162,7 +154,7 @@ static struct deferred_embedding embedding_of(const struct cuda_session *session
 static enum status embed(struct cuda_session *session, struct error *error) {
     const struct cuda_backend *backend = cuda_backend_of(session);
     const struct session_buffers *b = &session->buffers;
-    if (is_fused(session) || own_head(session)) {
+    if (session->fused || session->owns_head) {
         const struct deferred_embedding embedding = embedding_of(session);
         CUDA_TRY(deferred_embed(&embedding, backend->stream));
         return STATUS_OK;
@@ -181,7 +173,7 @@ static enum status own_head_run(struct cuda_session *session, struct error *erro
     const struct folded_norm folded = weights_folded(&backend->weights, GPT2_LMHEAD, 0);
     const bool draws = spec->sampling.temperature > 0;
     const struct deferred_rows rows = residual_of(session);
-    if (!is_fused(session))
+    if (!session->fused)
         CUDA_TRY(deferred_prepare(backend->base.options.dtype, &rows,
                                   weights_f32(&backend->weights, GPT2_LNFW, 0), spec->rows,
                                   backend->base.config.channels, backend->stream));
@@ -213,7 +205,7 @@ static enum status own_head_run(struct cuda_session *session, struct error *erro
 static enum status finish_rows(struct cuda_session *session, struct error *error) {
     const struct session_buffers *b = &session->buffers;
     const int B = session->base.spec.rows;
-    if (own_head(session)) return own_head_run(session, error);
+    if (session->owns_head) return own_head_run(session, error);
     TRY(schedule_layernorm(session, b->last, NULL, GPT2_LNFW, GPT2_LNFB, 0, B, error));
     TRY(schedule_lm_head(session, b->last, b->logits, B, error));
     TRY(schedule_sample(session, B, NULL, error));

@@ -199,6 +199,8 @@ static enum status open_parts(struct cuda_session *session, const struct cuda_ba
     const size_t B = (size_t)session->base.spec.rows;
     CUDA_TRY(cudaSetDevice(backend->base.index));
     TRY(cached_step_check(backend, &session->base.spec, error));
+    session->fused = cached_step_is_fused(backend, &session->base.spec);
+    session->owns_head = cached_step_owns_head(backend, &session->base.spec);
     TRY(allocate_buffers(session, backend, error)); // first: it refuses absurd sizes
     session->collected_rows = (bool *)calloc(B, sizeof *session->collected_rows);
     session->lengths_now = (int *)calloc(B, sizeof *session->lengths_now);

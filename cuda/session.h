@@ -58,6 +58,8 @@ struct cuda_session {
     struct session base; // first member
     void *memory;        // device, holds all buffers
     struct session_buffers buffers;
+    bool fused;                   // the layers of its cached steps are our own kernels (cached_step.h)
+    bool owns_head;               // and so is their LM head; both are asked of the device once
     int64_t kv_stride;            // bytes
     int capacity;                 // N: packed tokens worked on at once
     int chunk;                    // positions whose logits are computed at once
