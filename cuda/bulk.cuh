@@ -76,6 +76,24 @@ __device__ inline void copy_bytes(void *to, const void *from, uint32_t bytes, ui
 #endif
 }
 
+// For copy_bytes_once: what is read once a step should not push other things out of the L2.
+__device__ inline uint64_t evict_first_policy() {
+    uint64_t policy = 0;
+#if __CUDA_ARCH__ >= 900
+    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+#endif
+    return policy;
+}
+__device__ inline void copy_bytes_once(void *to, const void *from, uint32_t bytes, uint64_t *barrier,
+                                       uint64_t policy) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+                 "[%0], [%1], %2, [%3], %4;" ::"r"(shared_address(to)),
+                 "l"(__cvta_generic_to_global(from)), "r"(bytes), "r"(shared_address(barrier)), "l"(policy)
+                 : "memory");
+#endif
+}
+
 // One box of a matrix's tensor map (tensor_map.h), whose first element is (row, column). Elements outside of
 // the matrix arrive as zeros and count as bytes.
 __device__ inline void copy_box(void *to, const CUtensorMap *map, int row, int column, uint64_t *barrier) {

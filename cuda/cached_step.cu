@@ -3,6 +3,7 @@
 #include "cuda/check.h"
 #include "cuda/decode_head.h"
 #include "cuda/decode_linear.h"
+#include "cuda/persistent_step.h"
 #include "cuda/pointwise.h"
 #include "cuda/schedule.h"
 
@@ -10,6 +11,8 @@
 
 // Beyond this many rows cuBLASLt's products with separate LayerNorms take less time (H200, GPT-2 124M).
 enum { FUSED_ROWS = 384 };
+// Up to this many the persistent kernel takes less than the chain.
+enum { FEW_ROWS = 2 };
 
 static bool fused_kernels_exist(const struct cuda_backend *backend) {
     const struct gpt2_config *config = &backend->base.config;
@@ -18,15 +21,35 @@ static bool fused_kernels_exist(const struct cuda_backend *backend) {
     return C <= NORM_MAX_C && decode_linear_supports(dtype, C, F) && decode_linear_supports(dtype, F, C);
 }
 
+static bool persistent_kernel_exists(const struct cuda_backend *backend, int rows) {
+    const struct gpt2_config *config = &backend->base.config;
+    return persistent_supports(backend->base.options.dtype, rows, config->channels, config->heads,
+                               config->inner);
+}
+
+bool cached_step_is_persistent(const struct cuda_backend *backend, const struct session_spec *spec) {
+    if (!spec->kv_cache || !persistent_kernel_exists(backend, spec->rows)) return false;
+    return spec->decode_path == DECODE_PERSISTENT ||
+           (spec->decode_path == DECODE_AUTO && spec->rows <= FEW_ROWS);
+}
+
 bool cached_step_is_fused(const struct cuda_backend *backend, const struct session_spec *spec) {
     if (!spec->kv_cache || spec->decode_path == DECODE_GRAPH || !fused_kernels_exist(backend)) return false;
+    if (cached_step_is_persistent(backend, spec)) return false;
     return spec->decode_path == DECODE_FUSED || spec->rows <= FUSED_ROWS;
 }
 
 enum status cached_step_check(const struct cuda_backend *backend, const struct session_spec *spec,
                               struct error *error) {
-    if (!spec->kv_cache || spec->decode_path != DECODE_FUSED || fused_kernels_exist(backend))
-        return STATUS_OK;
+    if (!spec->kv_cache) return STATUS_OK;
+    if (spec->decode_path == DECODE_PERSISTENT && !persistent_kernel_exists(backend, spec->rows))
+        return error_set(
+            error, STATUS_USAGE,
+            "the persistent decode kernel needs an sm_90 GPU, bf16 or f16, heads of %d channels and "
+            "at most %d rows; this is %s with %d channels in %d heads, and %d rows",
+            PERSISTENT_D, PERSISTENT_ROWS, dtype_name(backend->base.options.dtype),
+            backend->base.config.channels, backend->base.config.heads, spec->rows);
+    if (spec->decode_path != DECODE_FUSED || fused_kernels_exist(backend)) return STATUS_OK;
     return error_set(error, STATUS_USAGE,
                      "fused decode kernels need an sm_90 GPU, bf16 or f16, and channels that are a multiple "
                      "of 64 up to %d; this is %s with %d channels",
@@ -34,12 +57,13 @@ enum status cached_step_check(const struct cuda_backend *backend, const struct s
 }
 
 bool cached_step_owns_head(const struct cuda_backend *backend, const struct session_spec *spec) {
-    return spec->kv_cache && spec->decode_path != DECODE_GRAPH &&
+    return spec->kv_cache && spec->decode_path != DECODE_GRAPH && !cached_step_is_persistent(backend, spec) &&
            decode_head_supports(backend->base.options.dtype, spec->rows, backend->base.config.channels);
 }
 
 const char *cached_step_path(const struct session *base) {
     const struct cuda_session *session = (const struct cuda_session *)base;
+    if (session->persistent) return "persistent";
     if (session->fused) return "fused";
     return session->owns_head ? "mixed" : "graph";
 }
@@ -213,7 +237,8 @@ static enum status finish_rows(struct cuda_session *session, struct error *error
 }
 
 enum status cached_step_begin(struct cuda_session *session, struct error *error) {
-    TRY(prepare(session, error)); // first: planning overwrites the residual stream
+    if (session->persistent) return STATUS_OK; // it embeds the newest tokens itself
+    TRY(prepare(session, error));              // first: planning overwrites the residual stream
     return embed(session, error);
 }
 
@@ -226,4 +251,64 @@ enum status cached_step_run(struct cuda_session *session, int max_keys, struct e
         TRY(linear(session, PRODUCT_FCPROJ, layer, error));
     }
     return finish_rows(session, error);
+}
+
+// ---- the persistent kernel
+
+// Some milliseconds of them: an interrupt is noticed between two kernels.
+enum { STEPS_AT_ONCE = 32 };
+
+static struct persistent_model model_of(const struct cuda_backend *backend) {
+    const struct gpt2_config *config = &backend->base.config;
+    const struct weights *weights = &backend->weights;
+    const struct layered_norm qkv = weights_layered_norm(weights, GPT2_QKVW),
+                              fc = weights_layered_norm(weights, GPT2_FCW);
+    const struct folded_norm head = weights_folded(weights, GPT2_LMHEAD, 0);
+    struct persistent_model m = {};
+    m.dtype = backend->base.options.dtype;
+    m.L = config->layers, m.C = config->channels, m.H = config->heads, m.F = config->inner,
+    m.V = config->vocab;
+    m.epsilon = config->layer_norm_epsilon;
+    m.attention_scale = gpt2_attention_scale(config, 0);
+    m.attention_scale_inverse = config->scale_attention_by_layer;
+    m.qkvw = weights_layered(weights, GPT2_QKVW), m.attprojw = weights_layered(weights, GPT2_ATTPROJW),
+    m.fcw = weights_layered(weights, GPT2_FCW), m.fcprojw = weights_layered(weights, GPT2_FCPROJW);
+    m.qkv_sums = qkv.sums, m.qkv_biases = qkv.biases, m.fc_sums = fc.sums, m.fc_biases = fc.biases;
+    m.attprojb = weights_layered(weights, GPT2_ATTPROJB), m.fcprojb = weights_layered(weights, GPT2_FCPROJB);
+    m.ln1w = weights_layered(weights, GPT2_LN1W), m.ln2w = weights_layered(weights, GPT2_LN2W);
+    m.lnfw = weights_f32(weights, GPT2_LNFW, 0);
+    m.wte = weights_tensor(weights, GPT2_WTE, 0), m.wpe = weights_tensor(weights, GPT2_WPE, 0);
+    m.head = weights_tensor(weights, GPT2_LMHEAD, 0);
+    m.head_sums = head.sums, m.head_biases = head.biases;
+    return m;
+}
+
+enum status cached_step_prepare(struct cuda_session *session, struct error *error) {
+    const struct cuda_backend *backend = cuda_backend_of(session);
+    const struct persistent_model model = model_of(backend);
+    CUDA_TRY(
+        persistent_prepare(session->buffers.persistent, &model, session->base.spec.rows, backend->stream));
+    return STATUS_OK;
+}
+
+enum status cached_step_run_many(struct cuda_session *session, int left, int *taken, struct error *error) {
+    const struct cuda_backend *backend = cuda_backend_of(session);
+    const struct session_spec *spec = &session->base.spec;
+    const struct session_buffers *b = &session->buffers;
+    const struct persistent_model model = model_of(backend);
+    struct persistent_rows rows = {};
+    rows.B = spec->rows;
+    rows.max_tokens = spec->max_tokens;
+    rows.tokens = b->tokens;
+    rows.lengths = b->lengths;
+    rows.kv = b->kv;
+    rows.kv_stride = session->kv_stride;
+    rows.draws = spec->sampling.temperature > 0;
+    rows.logits = spec->keep_logits || rows.draws ? b->logits : NULL;
+    rows.ld = backend->weights.padded_vocab;
+    *taken = left < STEPS_AT_ONCE ? left : (int)STEPS_AT_ONCE;
+    if (spec->time_steps || rows.draws) *taken = 1;
+    CUDA_TRY(
+        persistent_run(&model, &rows, b->persistent, *taken, &session->persistent_turn, backend->stream));
+    return rows.draws ? schedule_sample(session, spec->rows, NULL, error) : STATUS_OK;
 }

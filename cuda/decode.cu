@@ -121,6 +121,7 @@ static struct row_totals total_rows(const struct cuda_session *session, int grow
 // As many steps in one graph as there are, up to a bound; one where each is timed. Says how many in *taken.
 static enum status cached_steps(struct cuda_session *session, int step, int left, int *taken,
                                 struct error *error) {
+    if (session->persistent) return cached_step_run_many(session, left, taken, error);
     *taken = left >= CHAINED_STEPS && !session->base.spec.time_steps ? CHAINED_STEPS : 1;
     const int longest = total_rows(session, step + *taken - 1).longest;
     return launch_graph(session, 0, *taken, round_up(longest, LONGEST_KEYS, session->base.spec.max_tokens),

@@ -32,6 +32,7 @@ struct session_buffers {
     void *scaled;       // (B, C) T
     float2 *stats;      // (C / 64, B)
     int2 *head_partial; // (B, decode_head_blocks(B))
+    void *persistent;   // persistent_workspace_bytes(...)
 
     float *logits;       // (B, Vp) of the rows of the running prefill or decode
     float *logits_chunk; // (chunk, Vp) of consecutive positions, for score and LOGITS_ALL
@@ -58,8 +59,10 @@ struct cuda_session {
     struct session base; // first member
     void *memory;        // device, holds all buffers
     struct session_buffers buffers;
+    bool persistent;              // its cached steps are the persistent kernel (cached_step.h)
+    int persistent_turn;          // owned by persistent_run
     bool fused;                   // the layers of its cached steps are our own kernels (cached_step.h)
-    bool owns_head;               // and so is their LM head; both are asked of the device once
+    bool owns_head;               // and so is their LM head; all are asked of the device once
     int64_t kv_stride;            // bytes
     int capacity;                 // N: packed tokens worked on at once
     int chunk;                    // positions whose logits are computed at once

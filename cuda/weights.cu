@@ -177,6 +177,7 @@ enum status weights_upload(struct weights *weights, const struct model *model,
                            const struct backend_options *options, struct error *error) {
     memset(weights, 0, sizeof *weights);
     int vocab = model_config(model)->vocab;
+    weights->layers = model_config(model)->layers;
     weights->padded_vocab = (vocab + VOCAB_ALIGNMENT - 1) / VOCAB_ALIGNMENT * VOCAB_ALIGNMENT;
     enum status status = allocate_and_upload(weights, model, options, error);
     if (status == STATUS_OK) status = fold_norms(weights, model_config(model), options->dtype, error);
@@ -203,4 +204,22 @@ const float *weights_f32(const struct weights *weights, enum gpt2_tensor tensor,
 struct folded_norm weights_folded(const struct weights *weights, enum gpt2_tensor product, int layer) {
     if (product == GPT2_LMHEAD) return weights->folded[0];
     return weights->folded[1 + 2 * layer + (product == GPT2_FCW)];
+}
+
+// Every tensor's layers are placed one after the other, and so are the folded norms' of all layers.
+static struct layered by_layer(const struct weights *weights, const void *first, const void *second) {
+    return {first,
+            weights->layers > 1 ? static_cast<const char *>(second) - static_cast<const char *>(first) : 0};
+}
+
+struct layered weights_layered(const struct weights *weights, enum gpt2_tensor tensor) {
+    const int second = weights->layers > 1;
+    return by_layer(weights, weights_tensor(weights, tensor, 0), weights_tensor(weights, tensor, second));
+}
+
+struct layered_norm weights_layered_norm(const struct weights *weights, enum gpt2_tensor product) {
+    const int second = weights->layers > 1;
+    const struct folded_norm a = weights_folded(weights, product, 0),
+                             b = weights_folded(weights, product, second);
+    return {by_layer(weights, a.sums, b.sums), by_layer(weights, a.biases, b.biases)};
 }

@@ -16,6 +16,7 @@ struct folded_norm {
 struct weights {
     void *memory;         // device, owned
     int64_t bytes;        //
+    int layers;           // L
     const void **tensors; // (L, GPT2_TENSORS) into memory, owned
     int padded_vocab;     // rows of wte and of the LM head: V rounded up to 128, zeros behind V
 
@@ -33,10 +34,21 @@ void weights_free(struct weights *weights); // zeroed weights are allowed
 // Device pointer; layer 0 for tensors that are not per layer. The LM head of a tied model is its wte.
 const void *weights_tensor(const struct weights *weights, enum gpt2_tensor tensor, int layer);
 
+// A tensor or number that every layer has: its place in layer 0, and the bytes from layer to layer.
+struct layered {
+    const void *first;
+    int64_t stride;
+};
+struct layered weights_layered(const struct weights *weights, enum gpt2_tensor tensor);
+
 // A LayerNorm parameter or another tensor kept in f32.
 const float *weights_f32(const struct weights *weights, enum gpt2_tensor tensor, int layer);
 
 // Of GPT2_QKVW, GPT2_FCW or (layer 0) GPT2_LMHEAD; only where the weights are of a 16-bit type.
+struct layered_norm {
+    struct layered sums, biases;
+};
+struct layered_norm weights_layered_norm(const struct weights *weights, enum gpt2_tensor product);
 struct folded_norm weights_folded(const struct weights *weights, enum gpt2_tensor product, int layer);
 
 #endif

@@ -85,8 +85,11 @@ static const struct choice logits_modes[] = {
     {"last", LOGITS_CHOICE_LAST}, {"all", LOGITS_CHOICE_ALL}, {NULL, 0}};
 
 static const struct choice references[] = {{"published-a100", REFERENCE_PUBLISHED_A100}, {NULL, 0}};
-static const struct choice decode_paths[] = {
-    {"auto", DECODE_CHOICE_AUTO}, {"graph", DECODE_CHOICE_GRAPH}, {"fused", DECODE_CHOICE_FUSED}, {NULL, 0}};
+static const struct choice decode_paths[] = {{"auto", DECODE_CHOICE_AUTO},
+                                             {"graph", DECODE_CHOICE_GRAPH},
+                                             {"fused", DECODE_CHOICE_FUSED},
+                                             {"persistent", DECODE_CHOICE_PERSISTENT},
+                                             {NULL, 0}};
 
 enum { MOST_ROWS = 1 << 20, MOST_TOKENS = 1 << 20, MOST_RUNS = 100000, MOST_THREADS = 4096 };
 
@@ -127,8 +130,8 @@ const struct option option_table[] = {
      .help = "apply the LM head to a row's last position or to all", .initial = "last",
      .choices = logits_modes},
     {"decode-path", OPTION_CHOICE, BENCH, FIELD(decode_path),
-     .help = "on a GPU, cached steps by library products (graph) or by\nour own kernels (fused: Hopper, bf16 "
-             "and f16)",
+     .help = "on a GPU, cached steps by library products (graph) or by\nour own kernels (fused, persistent: "
+             "Hopper, bf16 and f16)",
      .initial = "auto", .choices = decode_paths},
     {"refresh", OPTION_FLAG, BENCH | PREDICT, FIELD(refresh),
      .help = "measure the device's ceilings, and search for --batch auto,\nagain instead of taking what was "

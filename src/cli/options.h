@@ -26,7 +26,12 @@ enum format { FORMAT_TABLE, FORMAT_CSV, FORMAT_JSON, FORMAT_JSONL, FORMAT_MARKDO
 enum kvcache { KVCACHE_ON, KVCACHE_OFF, KVCACHE_BOTH };
 enum dtype_choice { DTYPE_CHOICE_AUTO, DTYPE_CHOICE_F32, DTYPE_CHOICE_F16, DTYPE_CHOICE_BF16 };
 enum reference_choice { REFERENCE_NONE, REFERENCE_PUBLISHED_A100 };
-enum decode_path_choice { DECODE_CHOICE_AUTO, DECODE_CHOICE_GRAPH, DECODE_CHOICE_FUSED };
+enum decode_path_choice {
+    DECODE_CHOICE_AUTO,
+    DECODE_CHOICE_GRAPH,
+    DECODE_CHOICE_FUSED,
+    DECODE_CHOICE_PERSISTENT
+};
 enum logits_choice { LOGITS_CHOICE_LAST, LOGITS_CHOICE_ALL };
 
 // Texts and ids in the order they were given, whichever option they came by.

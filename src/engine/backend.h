@@ -85,7 +85,9 @@ enum decode_path {
     DECODE_AUTO,  // what measured fastest for the shapes and the device
     DECODE_GRAPH, // a graph of library products and plain kernels: the reference the others are tested
                   // against
-    DECODE_FUSED, // the backend's own kernels; refused where the shapes, the device or the dtype have none
+    // The backend's own kernels, refused where the shapes, the device or the dtype have none:
+    DECODE_FUSED,      // a chain of them for each step
+    DECODE_PERSISTENT, // one that stays on the device for many steps of few rows
 };
 
 struct session_spec {
@@ -151,9 +153,9 @@ CHECKED enum status session_retire(struct session *session, const int *rows, int
 int session_row_length(const struct session *session, int row); // 0: the row is free
 const struct session_spec *session_spec_of(const struct session *session);
 
-// Which kernels a step of this session's decode is made of: "fused" for the backend's own, "graph" for
-// library products, "mixed" for library products between own attention and LM head, or "" where a backend has
-// one way.
+// Which kernels a step of this session's decode is made of: "persistent" or "fused" for the backend's own,
+// "graph" for library products, "mixed" for library products between own attention and LM head, or "" where a
+// backend has one way.
 const char *session_decode_path(const struct session *session);
 
 // The f32 logits (V) the newest token of a live row was sampled from. Needs keep_logits. Waits.

@@ -1,0 +1,25 @@
+// Which tiles of 8 outputs of every product each block of the persistent step owns (persistent_step.h).
+#ifndef CUDA_PERSISTENT_PLAN_H
+#define CUDA_PERSISTENT_PLAN_H
+
+enum { PLAN_MAX_BLOCKS = 1024 };
+
+struct tile_range {
+    int first, count;
+};
+
+// In tiles of PERSISTENT_TILE outputs. `channels` are those of both products that add to the residual stream:
+// the block that owns them keeps their part of the stream.
+struct block_plan {
+    struct tile_range qkv, channels, fc, head;
+};
+
+struct plan_shape {
+    int channel_tiles, inner_tiles, vocab_tiles; // C, F and V in tiles, rounded up
+    int ring_slots;                              // tiles of C columns that a block holds in shared memory
+};
+
+// Fills plans (blocks), blocks at most PLAN_MAX_BLOCKS. Every tile belongs to one block.
+void persistent_plan_make(const struct plan_shape *shape, int blocks, struct block_plan *plans);
+
+#endif

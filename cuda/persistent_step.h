@@ -1,0 +1,68 @@
+// Decode steps of few rows as one kernel that stays on the device for many tokens (sm_90).
+//
+// Every multiprocessor holds one block. A warp of it does nothing but bring the weights that the block will
+// need, layer after layer and step after step, into a ring in shared memory, as far ahead as that has room;
+// the others multiply. Blocks hand activations to each other without barriers (exchange.cuh). Outputs are
+// dealt out in tiles of 8: the 8 outputs of a row are the 16-byte piece that a lane of the next product
+// loads.
+//
+// LayerNorm is deferred (deferred_norm.h). A row's result does not depend on the other rows, nor on how many
+// there are.
+#ifndef CUDA_PERSISTENT_STEP_H
+#define CUDA_PERSISTENT_STEP_H
+
+#include "base/dtype.h"
+#include "base/status.h"
+#include "cuda/weights.h"
+
+#include <cuda_runtime_api.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum {
+    PERSISTENT_TILE = 8,
+    PERSISTENT_ROWS = 8, // at most
+    PERSISTENT_D = 64,
+};
+
+struct persistent_model {
+    enum dtype dtype; // T: F16 or BF16
+    int L, C, H, F, V;
+    float epsilon;
+    float attention_scale;                                   // of layer 0
+    bool attention_scale_inverse;                            // divided by 1 + layer
+    struct layered qkvw, attprojw, fcw, fcprojw;             // T (outputs, inputs)
+    struct layered qkv_sums, qkv_biases, fc_sums, fc_biases; // f32: deferred_norm_fold
+    struct layered attprojb, fcprojb, ln1w, ln2w;            // f32 (C)
+    const float *lnfw;                                       // (C)
+    const void *wte, *wpe, *head;                            // T; head (V rounded up to 8, C)
+    const float *head_sums, *head_biases;                    // (V rounded up to 8)
+};
+
+struct persistent_rows {
+    int B, max_tokens;
+    int32_t *tokens;   // (B, max_tokens)
+    int32_t *lengths;  // (B), 0: a free row
+    void *kv;          // T [layer][K|V] (B, H, max_tokens, D)
+    int64_t kv_stride; // bytes from one of these to the next
+    float *logits;     // (B, ld) of the last step, NULL: not wanted
+    int ld;
+    bool draws; // a kernel behind this one draws the tokens from the logits: one step at a time
+};
+
+// Whether the kernel runs this model and this many rows on the current device: sm_90 with all its
+// multiprocessors free for one block each, a 16-bit type, D = 64, C a multiple of 64 up to 2048, F a multiple
+// of C.
+bool persistent_supports(enum dtype dtype, int B, int C, int H, int F);
+
+// What the blocks share; one per session. The owner fills it by persistent_prepare once.
+size_t persistent_workspace_bytes(int L, int C, int F, int B);
+CHECKED cudaError_t persistent_prepare(void *workspace, const struct persistent_model *model, int B,
+                                       cudaStream_t stream);
+
+// Extends every row with 0 < length < max_tokens by `steps` tokens, greedily (lowest id on a tie), or with
+// `draws` computes the logits of one step. `turn` is the session's, zero at first and owned by this function.
+CHECKED cudaError_t persistent_run(const struct persistent_model *model, const struct persistent_rows *rows,
+                                   void *workspace, int steps, int *turn, cudaStream_t stream);
+
+#endif
