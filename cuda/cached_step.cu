@@ -11,8 +11,8 @@
 
 // Beyond this many rows cuBLASLt's products with separate LayerNorms take less time (H200, GPT-2 124M).
 enum { FUSED_ROWS = 384 };
-// Up to this many the persistent kernel takes less than the chain.
-enum { FEW_ROWS = 2 };
+// The persistent kernel takes less time than the chain up to this many rows and channels (H100).
+enum { FEW_ROWS = 2, FEW_CHANNELS = 1024 };
 
 static bool fused_kernels_exist(const struct cuda_backend *backend) {
     const struct gpt2_config *config = &backend->base.config;
@@ -30,7 +30,8 @@ static bool persistent_kernel_exists(const struct cuda_backend *backend, int row
 bool cached_step_is_persistent(const struct cuda_backend *backend, const struct session_spec *spec) {
     if (!spec->kv_cache || !persistent_kernel_exists(backend, spec->rows)) return false;
     return spec->decode_path == DECODE_PERSISTENT ||
-           (spec->decode_path == DECODE_AUTO && spec->rows <= FEW_ROWS);
+           (spec->decode_path == DECODE_AUTO && spec->rows <= FEW_ROWS &&
+            backend->base.config.channels <= FEW_CHANNELS);
 }
 
 bool cached_step_is_fused(const struct cuda_backend *backend, const struct session_spec *spec) {

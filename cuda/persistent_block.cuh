@@ -22,7 +22,8 @@ enum {
     MULTIPLIER_REGISTERS = 224, // of the first two, which the third makes room for
     OTHER_REGISTERS = 56,
     WORKERS = 288,                         // threads: all but the feeder
-    GROUP = 4,                             // tiles that are multiplied at once
+    MAX_GROUP = 8,                         // tiles of outputs that are finished at once
+    FINISHED = 256,                        // outputs, one by each multiplier's thread
     MAX_CHUNKS = NORM_MAX_C / CHUNK_K / 8, // of a warp
     MAX_CHANNEL_TILES = 16,
     MAX_STAGES = 24, // tiles of weights in shared memory
@@ -74,6 +75,7 @@ struct arguments {
     int chunks, part_pieces; // of C columns
     int stages, slot_bytes,
         row_bytes; // of the ring: a slot holds a tile's rows of C columns, row_bytes apart
+    int group;     // group_of(B)
     int steps, turn;
 };
 
@@ -87,24 +89,29 @@ struct shared_state {
     row_norm norms[2][MAX_ROWS];
     float2 weight_and_peak[2][PARTS]; // of attention's partial results: sum, maximum
     float2 partial[2][PARTS][HEAD_D / 2];
-    output_terms terms[2][GROUP * TILE];
-    best found[GROUP * MAX_ROWS];
+    output_terms terms[2][MAX_GROUP * TILE];
+    best found[FINISHED / TILE];
     int token[MAX_ROWS], length[MAX_ROWS];
     tile_range tiles[KINDS]; // of the block
     float residual[MAX_CHANNEL_TILES * TILE * MAX_ROWS];
 };
 
+// Tiles that are finished at once; they come in pairs.
+__host__ __device__ constexpr int group_of(int B) {
+    const int most = FINISHED / (TILE * B) / 2 * 2;
+    return most < MAX_GROUP ? most : (int)MAX_GROUP;
+}
 // Bytes of the two buffers in which the warps' sums of a group meet.
 __host__ __device__ constexpr int sums_bytes(int B) {
-    return 2 * MULTIPLIERS * GROUP * TILE * B * (int)sizeof(float);
+    return 2 * MULTIPLIERS * group_of(B) * TILE * B * (int)sizeof(float);
 }
 
 __device__ inline uint4 *exchange_of(const arguments &a, int turn, int layer) {
     return a.pieces + (size_t)((turn & 1) * (a.m.L + 1) + layer) * a.layout.pieces;
 }
-// Tiles whose sums meet at once; a product of several parts of K takes two together.
-__host__ __device__ constexpr int group_tiles_of(int parts) {
-    return parts == 1 ? (int)GROUP : 2;
+// A product of several parts of K keeps two tiles' sums in registers: its groups are pairs.
+__device__ inline int group_tiles_of(const arguments &a, int parts) {
+    return parts == 1 ? a.group : 2;
 }
 
 template <typename E>

@@ -8,18 +8,19 @@ struct tile_range {
     int first, count;
 };
 
-// In tiles of PERSISTENT_TILE outputs. `channels` are those of both products that add to the residual stream:
-// the block that owns them keeps their part of the stream.
+// `channels` are those of both products that add to the residual stream: the block that owns them keeps their
+// part of the stream.
 struct block_plan {
     struct tile_range qkv, channels, fc, head;
 };
 
 struct plan_shape {
-    int channel_tiles, inner_tiles, vocab_tiles; // C, F and V in tiles, rounded up
-    int ring_slots;                              // tiles of C columns that a block holds in shared memory
+    int channel_tiles, inner_tiles, vocab_tiles; // C, F (a multiple of C) and V in tiles, rounded up
 };
 
-// Fills plans (blocks), blocks at most PLAN_MAX_BLOCKS. Every tile belongs to one block.
+// Fills plans (blocks), blocks at most PLAN_MAX_BLOCKS. Every tile of every product belongs to one block. No
+// block has more than its even share, rounded up, of any product: a phase takes as long as its busiest block.
+// Blocks with more channels get fewer of the other tiles.
 void persistent_plan_make(const struct plan_shape *shape, int blocks, struct block_plan *plans);
 
 #endif

@@ -18,10 +18,10 @@ namespace persistent {
 struct worker {
     shared_state *s;
     const unsigned char *slots;
-    float *sums; // (2, MULTIPLIERS, GROUP * TILE * B)
+    float *sums; // (2, MULTIPLIERS, group * TILE * B)
     int warp, lane;
     int slot_lane;    // where in a slot this lane's first weights lie
-    int tile, row, n; // of a group: the output that this thread finishes, if tile < GROUP
+    int tile, row, n; // of a group: the output that this thread finishes, if tile < group
     ring at;          // next tile of weights
     int sums_turn = 0, norms_turn = 0, attention_turn = 0;
 };
@@ -118,10 +118,10 @@ __device__ inline void multiply_pair(float (&sums)[2][4], const uint4 (&x)[CHUNK
 }
 
 // Of tiles `tile` and tile + 1 of the group.
-__device__ inline void store_sums(const float (&sums)[2][4], int tile, bool two, int B, float *to,
+__device__ inline void store_sums(const float (&sums)[2][4], int tile, bool two, int B, int group, float *to,
                                   const worker &w) {
     const int n = w.lane / 4, row = w.lane % 4 * 2;
-    float *own = to + w.warp * (GROUP * TILE * B) + (tile * B + row) * TILE + n;
+    float *own = to + w.warp * (group * TILE * B) + (tile * B + row) * TILE + n;
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         const float sum = sums[0][i] + sums[1][i];
@@ -131,12 +131,12 @@ __device__ inline void store_sums(const float (&sums)[2][4], int tile, bool two,
 
 // ---- what an output needs besides its sum, and LayerNorm: by the assistant
 
-// Of the group's outputs, one a lane: the multipliers would wait for these loads wherever their code
+// Of output `output` of the group: the multipliers would wait for these loads wherever their code
 // branches.
 __device__ inline output_terms load_terms(const arguments &a, int kind, int layer, const tile_range &tiles,
-                                          int group, int lane) {
+                                          int group, int output) {
     const product &p = a.products[kind];
-    const int column = (tiles.first + min(group + lane / TILE, tiles.count - 1)) * TILE + lane % TILE;
+    const int column = (tiles.first + min(group + output / TILE, tiles.count - 1)) * TILE + output % TILE;
     output_terms t = {of_layer<float>(p.bias, layer)[column], 0, 0, 0};
     if (p.folded.first) t.folded = of_layer<float>(p.folded, layer)[column];
     if (p.gain.first)
@@ -193,7 +193,7 @@ __device__ inline void run_product(worker *w, const arguments &a, const uint4 *e
     const product &p = a.products[kind];
     const tile_range tiles = w->s->tiles[kind];
     if (tiles.count == 0) return;
-    const int B = a.r.B, parts = p.parts, group_tiles = group_tiles_of(parts);
+    const int B = a.r.B, parts = p.parts, group_tiles = group_tiles_of(a, parts);
     const bool normed = p.folded.first;
     const row_norm *norms = w->s->norms[w->norms_turn];
     if (normed) w->norms_turn ^= 1;
@@ -201,7 +201,7 @@ __device__ inline void run_product(worker *w, const arguments &a, const uint4 *e
 #pragma unroll 1
     for (int group = 0; group < tiles.count; group += group_tiles) {
         const int count = min(group_tiles, tiles.count - group);
-        float *sums = w->sums + w->sums_turn * (MULTIPLIERS * GROUP * TILE * B);
+        float *sums = w->sums + w->sums_turn * (MULTIPLIERS * a.group * TILE * B);
         const output o = output_of(*w, tiles, group, group_tiles);
         const output_terms *terms = w->s->terms[w->sums_turn];
         w->sums_turn ^= 1;
@@ -225,14 +225,14 @@ __device__ inline void run_product(worker *w, const arguments &a, const uint4 *e
                     multiply_pair<T, CHUNKS>(sum, x[i], tile + 1 < count, a, w);
                 }
             }
-            store_sums(sum, tile, tile + 1 < count, B, sums, *w);
+            store_sums(sum, tile, tile + 1 < count, B, a.group, sums, *w);
         }
         barrier_sync<WORKERS>(1);
         if (w->warp * WARP < count * TILE * B) {
             const float *own = sums + (o.active ? w->warp * WARP + w->lane : 0);
             float y = 0;
 #pragma unroll
-            for (int i = 0; i < MULTIPLIERS; i++) y += own[i * (GROUP * TILE * B)];
+            for (int i = 0; i < MULTIPLIERS; i++) y += own[i * (a.group * TILE * B)];
             const output_terms t = terms[o.active ? w->tile * TILE + w->n : 0];
             if (normed) y = norms[w->row].scale * y - norms[w->row].shift * t.folded;
             finish(o, target, y + t.bias, t.gain);

@@ -73,8 +73,8 @@ __device__ inline void embed(const worker &w, const arguments &a, uint4 *exchang
     const T *wte = static_cast<const T *>(a.m.wte), *wpe = static_cast<const T *>(a.m.wpe);
     const tile_range channels = w.s->tiles[ATTPROJ];
 #pragma unroll 1
-    for (int group = 0; group < channels.count; group += GROUP) {
-        const output o = output_of(w, channels, group, GROUP);
+    for (int group = 0; group < channels.count; group += a.group) {
+        const output o = output_of(w, channels, group, a.group);
         float x = 0;
         const int length = w.s->length[w.row];
         if (length > 0)
@@ -133,12 +133,12 @@ __device__ inline void choose_tokens(const worker &w, const arguments &a, int tu
     const int B = a.r.B, blocks = gridDim.x, slot = turn % 3;
     shared_state *s = w.s;
     found = best_of_lanes(found, TILE);
-    if (w.n == 0 && w.tile < GROUP) s->found[w.tile * B + w.row] = found;
+    if (w.n == 0 && w.tile < a.group) s->found[w.tile * B + w.row] = found;
     barrier_sync<WORKERS>(1); // and all that the block emptied has been emptied
     if (w.warp == 0 && w.lane < B) {
         best winner = s->found[w.lane];
 #pragma unroll 1
-        for (int tile = 1; tile < GROUP; tile++) winner = better(winner, s->found[tile * B + w.lane]);
+        for (int tile = 1; tile < a.group; tile++) winner = better(winner, s->found[tile * B + w.lane]);
         publish_release(a.candidates + ((size_t)slot * B + w.lane) * blocks + blockIdx.x,
                         make_uint2(__float_as_uint(winner.value), (uint32_t)winner.id));
     }
@@ -216,20 +216,19 @@ __device__ inline void assist_steps(worker *w, const arguments &a) {
             const product &p = a.products[kind];
             const tile_range tiles = w->s->tiles[kind];
             if (tiles.count > 0) {
-                output_terms terms = load_terms(a, kind, layer, tiles, 0, w->lane);
-                if (p.folded.first) {
-                    combine_norms<T>(reinterpret_cast<const uint2 *>(exchange + p.in_stats), a,
-                                     w->s->norms[w->norms_turn], w->lane);
-                    w->norms_turn ^= 1;
-                }
-                const int group_tiles = group_tiles_of(p.parts);
+                const int group_tiles = group_tiles_of(a, p.parts);
 #pragma unroll 1
                 for (int group = 0; group < tiles.count; group += group_tiles) {
-                    w->s->terms[w->sums_turn][w->lane] = terms;
+                    output_terms *terms = w->s->terms[w->sums_turn];
                     w->sums_turn ^= 1;
+                    for (int i = w->lane; i < group_tiles * TILE; i += WARP)
+                        terms[i] = load_terms(a, kind, layer, tiles, group, i);
+                    if (p.folded.first && group == 0) {
+                        combine_norms<T>(reinterpret_cast<const uint2 *>(exchange + p.in_stats), a,
+                                         w->s->norms[w->norms_turn], w->lane);
+                        w->norms_turn ^= 1;
+                    }
                     barrier_sync<WORKERS>(1);
-                    if (group + group_tiles < tiles.count)
-                        terms = load_terms(a, kind, layer, tiles, group + group_tiles, w->lane);
                 }
             }
             if (kind == QKV) assist_attention<T>(w, a, exchange, layer);
@@ -302,7 +301,7 @@ __global__ void __launch_bounds__(THREADS, 1) step_kernel(const __grid_constant_
 
 // ---- host: what fits, and what lies where in the workspace
 
-enum { SHARED_BYTES = 227 << 10, MIN_STAGES = 2 * GROUP };
+enum { SHARED_BYTES = 227 << 10, MIN_STAGES = 4 };
 
 static int row_bytes(int C) {
     return 2 * C + 64; // C a multiple of 64: two neighbouring rows' pieces lie in different banks
@@ -401,7 +400,7 @@ cudaError_t persistent_prepare(void *workspace, const struct persistent_model *m
                                cudaStream_t stream) {
     const int blocks = multiprocessor_count();
     const persistent::workspace at = lay_out(m->L, m->C, m->F, B, blocks);
-    const plan_shape shape = {m->C / TILE, m->F / TILE, divide_up(m->V, TILE), stages_of(B, m->C)};
+    const plan_shape shape = {m->C / TILE, m->F / TILE, divide_up(m->V, TILE)};
     block_plan plans[PLAN_MAX_BLOCKS];
     persistent_plan_make(&shape, blocks, plans);
     cudaError_t code = cudaMemsetAsync(workspace, 0xff, at.plans, stream); // all words are EMPTY
@@ -428,6 +427,7 @@ cudaError_t persistent_run(const struct persistent_model *m, const struct persis
     a.stages = stages_of(rows->B, m->C);
     a.row_bytes = row_bytes(m->C);
     a.slot_bytes = TILE * a.row_bytes;
+    a.group = group_of(rows->B);
     a.steps = steps;
     a.turn = *turn;
 #ifndef KEEP_MB
