@@ -242,13 +242,12 @@ __device__ inline void attend(worker *w, const arguments &a, uint4 *exchange, in
             continue;
         }
         if (item != (int)blockIdx.x) load_first_keys<T>(*w, a, layer, r, keys);
-        w->attention_turn ^= 1;
-        float2 *weight_and_peak = w->s->weight_and_peak[w->attention_turn],
-               (*values)[HEAD_D / 2] = w->s->partial[w->attention_turn];
+        const int turn = w->take_turn(TURN_ATTENTION);
+        float2 *weight_and_peak = w->s->weight_and_peak[turn], (*values)[HEAD_D / 2] = w->s->partial[turn];
         const T *k = keys_of<T>(a, layer, r);
         attend_cached<T>(*w, keys, k, k + a.r.kv_stride / (int64_t)sizeof(T), query_of(a, exchange, r), a.r.B,
                          score_scale(a, layer), r.length - 1, weight_and_peak + w->warp, values[w->warp]);
-        barrier_sync<WORKERS>(1);
+        meet(w);
         if (w->warp == 0) {
             const float2 channels = merge_partials(weight_and_peak, values, w->lane);
             publish(out, pack_pair<T>(channels.x, channels.y));
@@ -263,11 +262,10 @@ __device__ inline void assist_attention(worker *w, const arguments &a, uint4 *ex
     for (int item = blockIdx.x; item < a.r.B * a.m.H; item += gridDim.x) {
         const row_head r = row_head_of(*w, a, item);
         if (r.length == 0) continue;
-        w->attention_turn ^= 1;
+        const int turn = w->take_turn(TURN_ATTENTION);
         attend_own<T>(*w, query_of(a, exchange, r), a.part_pieces, a.r.B, score_scale(a, layer),
-                      w->s->weight_and_peak[w->attention_turn] + ASSISTANT,
-                      w->s->partial[w->attention_turn][ASSISTANT]);
-        barrier_sync<WORKERS>(1);
+                      w->s->weight_and_peak[turn] + ASSISTANT, w->s->partial[turn][ASSISTANT]);
+        meet(w);
     }
 }
 

@@ -21,7 +21,7 @@ enum {
     THREADS = 384,              // three warpgroups, the third with two idle warps;
     MULTIPLIER_REGISTERS = 224, // of the first two, which the third makes room for
     OTHER_REGISTERS = 56,
-    WORKERS = 288,                         // threads: all but the feeder
+    WORKER_WARPS = 9,                      // all but the feeder and the idle ones
     MAX_GROUP = 8,                         // tiles of outputs that are finished at once
     FINISHED = 256,                        // outputs, one by each multiplier's thread
     MAX_CHUNKS = NORM_MAX_C / CHUNK_K / 8, // of a warp
@@ -85,7 +85,7 @@ struct alignas(16) output_terms {
 };
 
 struct shared_state {
-    uint64_t full[MAX_STAGES], empty[MAX_STAGES];
+    uint64_t full[MAX_STAGES], empty[MAX_STAGES], meeting;
     row_norm norms[2][MAX_ROWS];
     float2 weight_and_peak[2][PARTS]; // of attention's partial results: sum, maximum
     float2 partial[2][PARTS][HEAD_D / 2];

@@ -13,6 +13,9 @@
 
 namespace persistent {
 
+// What all workers alternate in step with each other.
+enum turn_of { TURN_SUMS, TURN_NORMS, TURN_ATTENTION, TURN_MEETING };
+
 // A thread of the workers, and where it is in what all of them do in the same order. Whatever can be had from
 // shared or constant memory stays there: spilled registers come back from beyond the L1, 700 cycles away.
 struct worker {
@@ -23,8 +26,22 @@ struct worker {
     int slot_lane;    // where in a slot this lane's first weights lie
     int tile, row, n; // of a group: the output that this thread finishes, if tile < group
     ring at;          // next tile of weights
-    int sums_turn = 0, norms_turn = 0, attention_turn = 0;
+    uint32_t turns = 0;
+
+    // Which of two buffers, or which parity of a barrier, it is now: takes turns.
+    __device__ int take_turn(turn_of what) {
+        const uint32_t now = turns >> what & 1;
+        turns ^= 1u << what;
+        return (int)now;
+    }
 };
+
+// Where all workers wait for each other, in shared memory's order.
+__device__ inline void meet(worker *w) {
+    __syncwarp();
+    if (w->lane == 0) barrier_arrive(&w->s->meeting);
+    barrier_wait(&w->s->meeting, w->take_turn(TURN_MEETING));
+}
 
 struct output {
     int tile, column; // column = TILE * tile + n
@@ -195,16 +212,15 @@ __device__ inline void run_product(worker *w, const arguments &a, const uint4 *e
     if (tiles.count == 0) return;
     const int B = a.r.B, parts = p.parts, group_tiles = group_tiles_of(a, parts);
     const bool normed = p.folded.first;
-    const row_norm *norms = w->s->norms[w->norms_turn];
-    if (normed) w->norms_turn ^= 1;
+    const row_norm *norms = w->s->norms[normed ? w->take_turn(TURN_NORMS) : 0];
     uint4 x[SETS][CHUNKS];
 #pragma unroll 1
     for (int group = 0; group < tiles.count; group += group_tiles) {
         const int count = min(group_tiles, tiles.count - group);
-        float *sums = w->sums + w->sums_turn * (MULTIPLIERS * a.group * TILE * B);
+        const int sums_turn = w->take_turn(TURN_SUMS);
+        float *sums = w->sums + sums_turn * (MULTIPLIERS * a.group * TILE * B);
         const output o = output_of(*w, tiles, group, group_tiles);
-        const output_terms *terms = w->s->terms[w->sums_turn];
-        w->sums_turn ^= 1;
+        const output_terms *terms = w->s->terms[sums_turn];
         const auto target = prepare(o);
         if (parts == 1 && group == 0) peek_rows(x[0], exchange + p.in, B, a.chunks, *w);
 #pragma unroll 1
@@ -227,7 +243,7 @@ __device__ inline void run_product(worker *w, const arguments &a, const uint4 *e
             }
             store_sums(sum, tile, tile + 1 < count, B, a.group, sums, *w);
         }
-        barrier_sync<WORKERS>(1);
+        meet(w);
         if (w->warp * WARP < count * TILE * B) {
             const float *own = sums + (o.active ? w->warp * WARP + w->lane : 0);
             float y = 0;

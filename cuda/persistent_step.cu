@@ -129,42 +129,42 @@ __device__ inline best best_of_lanes(best found, int lanes) {
 // Every block tells all others its best token of each row, and all take the same best: the barrier that ends
 // a step.
 template <typename T>
-__device__ inline void choose_tokens(const worker &w, const arguments &a, int turn, best found) {
+__device__ inline void choose_tokens(worker *w, const arguments &a, int turn, best found) {
     const int B = a.r.B, blocks = gridDim.x, slot = turn % 3;
-    shared_state *s = w.s;
+    shared_state *s = w->s;
     found = best_of_lanes(found, TILE);
-    if (w.n == 0 && w.tile < a.group) s->found[w.tile * B + w.row] = found;
-    barrier_sync<WORKERS>(1); // and all that the block emptied has been emptied
-    if (w.warp == 0 && w.lane < B) {
-        best winner = s->found[w.lane];
+    if (w->n == 0 && w->tile < a.group) s->found[w->tile * B + w->row] = found;
+    meet(w); // and all that the block emptied has been emptied
+    if (w->warp == 0 && w->lane < B) {
+        best winner = s->found[w->lane];
 #pragma unroll 1
-        for (int tile = 1; tile < a.group; tile++) winner = better(winner, s->found[tile * B + w.lane]);
-        publish_release(a.candidates + ((size_t)slot * B + w.lane) * blocks + blockIdx.x,
+        for (int tile = 1; tile < a.group; tile++) winner = better(winner, s->found[tile * B + w->lane]);
+        publish_release(a.candidates + ((size_t)slot * B + w->lane) * blocks + blockIdx.x,
                         make_uint2(__float_as_uint(winner.value), (uint32_t)winner.id));
     }
-    if (w.warp < B) { // one warp a row
-        const uint2 *of_row = a.candidates + ((size_t)slot * B + w.warp) * blocks;
+    if (w->warp < B) { // one warp a row
+        const uint2 *of_row = a.candidates + ((size_t)slot * B + w->warp) * blocks;
         best winner = {-INFINITY, a.m.V};
 #pragma unroll 1
-        for (int block = w.lane; block < blocks; block += WARP) {
+        for (int block = w->lane; block < blocks; block += WARP) {
             uint2 pair = peek(of_row + block);
             while (pair.y == EMPTY) pair = peek(of_row + block);
             winner = better(winner, {__uint_as_float(pair.x), (int)pair.y});
         }
         acquire_seen();
         winner = best_of_lanes(winner, WARP);
-        const int length = s->length[w.warp];
-        if (w.lane == 0 && length > 0 && length < a.r.max_tokens) {
+        const int length = s->length[w->warp];
+        if (w->lane == 0 && length > 0 && length < a.r.max_tokens) {
             const int token = winner.id < a.m.V ? winner.id : 0; // all NaN: still an id
-            s->token[w.warp] = token;
-            s->length[w.warp] = length + 1;
+            s->token[w->warp] = token;
+            s->length[w->warp] = length + 1;
             if (blockIdx.x == 0) {
-                a.r.tokens[(size_t)w.warp * a.r.max_tokens + length] = token;
-                a.r.lengths[w.warp] = length + 1;
+                a.r.tokens[(size_t)w->warp * a.r.max_tokens + length] = token;
+                a.r.lengths[w->warp] = length + 1;
             }
         }
     }
-    barrier_sync<WORKERS>(1);
+    meet(w);
 }
 
 template <typename T, int CHUNKS>
@@ -189,7 +189,7 @@ __device__ inline void multiply_steps(worker *w, const arguments &a) {
             exchange += a.layout.pieces;
             if (layer < a.m.L) kind = QKV;
         }
-        if (!a.r.draws) choose_tokens<T>(*w, a, turn, found);
+        if (!a.r.draws) choose_tokens<T>(w, a, turn, found);
         turn = turn + 1 == TURNS ? 0 : turn + 1;
     }
 }
@@ -219,16 +219,14 @@ __device__ inline void assist_steps(worker *w, const arguments &a) {
                 const int group_tiles = group_tiles_of(a, p.parts);
 #pragma unroll 1
                 for (int group = 0; group < tiles.count; group += group_tiles) {
-                    output_terms *terms = w->s->terms[w->sums_turn];
-                    w->sums_turn ^= 1;
+                    output_terms *terms = w->s->terms[w->take_turn(TURN_SUMS)];
                     for (int i = w->lane; i < group_tiles * TILE; i += WARP)
                         terms[i] = load_terms(a, kind, layer, tiles, group, i);
                     if (p.folded.first && group == 0) {
                         combine_norms<T>(reinterpret_cast<const uint2 *>(exchange + p.in_stats), a,
-                                         w->s->norms[w->norms_turn], w->lane);
-                        w->norms_turn ^= 1;
+                                         w->s->norms[w->take_turn(TURN_NORMS)], w->lane);
                     }
-                    barrier_sync<WORKERS>(1);
+                    meet(w);
                 }
             }
             if (kind == QKV) assist_attention<T>(w, a, exchange, layer);
@@ -244,8 +242,8 @@ __device__ inline void assist_steps(worker *w, const arguments &a) {
             if (w->lane < a.r.B)
                 publish(a.candidates + ((size_t)((turn + 1) % 3) * a.r.B + w->lane) * gridDim.x + blockIdx.x,
                         make_uint2(EMPTY, EMPTY));
-            barrier_sync<WORKERS>(1); // both of choose_tokens
-            barrier_sync<WORKERS>(1);
+            meet(w); // both of choose_tokens
+            meet(w);
         }
         turn = turn + 1 == TURNS ? 0 : turn + 1;
     }
@@ -269,6 +267,7 @@ __global__ void __launch_bounds__(THREADS, 1) step_kernel(const __grid_constant_
             barrier_init(s->full + i, 1);
             barrier_init(s->empty + i, MULTIPLIERS);
         }
+        barrier_init(&s->meeting, WORKER_WARPS);
         barrier_init_fence();
         const block_plan plan = a.plans[blockIdx.x];
         s->tiles[QKV] = plan.qkv, s->tiles[ATTPROJ] = s->tiles[FCPROJ] = plan.channels;
