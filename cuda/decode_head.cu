@@ -1,5 +1,6 @@
 #include "cuda/decode_head.h"
 
+#include "cuda/best_token.cuh"
 #include "cuda/bulk.cuh"
 #include "cuda/decode_linear.h"
 #include "cuda/deferred_norm.cuh"
@@ -37,14 +38,6 @@ struct head_arguments {
     int2 *partial;
     int stages;
 };
-
-struct best {
-    float value;
-    int id;
-};
-__device__ inline best better(best a, best b) {
-    return b.value > a.value || (b.value == a.value && b.id < a.id) ? b : a;
-}
 
 // Shared memory: stages of weights (GROUP, 64, 64), the tile's rows (K / 64, TILE, 64), and:
 template <int TILE>

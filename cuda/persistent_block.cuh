@@ -2,6 +2,7 @@
 #ifndef CUDA_PERSISTENT_BLOCK_CUH
 #define CUDA_PERSISTENT_BLOCK_CUH
 
+#include "cuda/best_token.cuh"
 #include "cuda/bulk.cuh"
 #include "cuda/deferred_norm.cuh"
 #include "cuda/exchange.cuh"
@@ -11,7 +12,7 @@
 namespace persistent {
 
 enum {
-    TILE = PERSISTENT_TILE,     // outputs: the N of mma.m16n8k16; 16 bytes of a row
+    TILE = PERSISTENT_TILE,     // outputs: half the M of mma.m16n8k16; 16 bytes of a row
     CHUNK_K = 32,               // k of four neighbouring lanes' 16 bytes
     CHUNK_PIECES = CHUNK_K / 8, //
     MULTIPLIERS = 8,            // warps that multiply;
@@ -35,14 +36,6 @@ enum {
 };
 
 enum kind { QKV, ATTPROJ, FC, FCPROJ, HEAD, KINDS };
-
-struct best {
-    float value;
-    int id;
-};
-__device__ inline best better(best a, best b) {
-    return b.value > a.value || (b.value == a.value && b.id < a.id) ? b : a;
-}
 
 // The rows' activations around one layer lie in one piece of device memory, in pieces of 8 values: (tiles, B)
 // of the residual stream x in front of QKV and y in front of FC, both scaled for their LayerNorms; of QKV's

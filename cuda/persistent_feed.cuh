@@ -11,13 +11,13 @@ namespace persistent {
 template <typename T>
 __device__ inline void feed(const arguments &a, shared_state *s, unsigned char *slots) {
     const uint64_t policy = evict_first_policy();
-    const int C = a.m.C, lane = threadIdx.x % WARP, products = 4 * a.m.L + 1;
+    const int C = a.m.C, lane = threadIdx.x % WARP, products = HEAD * a.m.L + 1;
     ring at;
 #pragma unroll 1
     for (int done = 0, i = 0; done < a.steps * products; done++, i = i + 1 == products ? 0 : i + 1) {
-        const int layer = i / 4;
-        const product &p = a.products[i + 1 == products ? (int)HEAD : i % 4];
-        const tile_range tiles = s->tiles[i + 1 == products ? (int)HEAD : i % 4];
+        const int layer = i / HEAD;
+        const product &p = a.products[i + 1 == products ? (int)HEAD : i % HEAD];
+        const tile_range tiles = s->tiles[i + 1 == products ? (int)HEAD : i % HEAD];
         const T *weight = of_layer<T>(p.weight, layer);
         const int parts = p.parts;
 #pragma unroll 1

@@ -4,8 +4,7 @@
 // rows come straight from the exchange into registers. The warps' sums meet in shared memory, where one
 // thread per output and row finishes them.
 //
-// All products of a step run through the same code, one after the other: inlined five times, it would leave
-// the instruction cache and take twice the time.
+// All products of a step run through one piece of code: five copies were 182 KB.
 #ifndef CUDA_PERSISTENT_PRODUCT_CUH
 #define CUDA_PERSISTENT_PRODUCT_CUH
 
