@@ -7,7 +7,6 @@
 #include "cuda/persistent_product.cuh"
 
 #include <math.h>
-#include <stdlib.h>
 
 // Not an unnamed namespace: on older targets the kernel is empty and its parts are not used.
 namespace persistent {
