@@ -86,7 +86,7 @@ static enum status time_rows(struct backend *backend, int rows, bool kv_cache, e
     return status;
 }
 
-// The most rows, as a power of two, that the backend's own kernels decode when it may choose; 0: none.
+// The most rows, as a power of two, that the backend's fused kernels decode when it may choose; 0: none.
 static enum status find_fused_rows(struct backend *backend, double *rows, struct error *error) {
     struct session_spec spec = {
         .max_tokens = ROW_PROMPT + ROW_GEN, .kv_cache = true, .sampling = {.top_p = 1}};
@@ -94,8 +94,7 @@ static enum status find_fused_rows(struct backend *backend, double *rows, struct
     for (spec.rows = 1; spec.rows <= MOST_FUSED_ROWS; spec.rows *= 2) {
         struct session *session;
         TRY(session_open(backend, &spec, &session, error));
-        const char *path = session_decode_path(session);
-        bool fused = strcmp(path, "fused") == 0 || strcmp(path, "persistent") == 0;
+        bool fused = strcmp(session_decode_path(session), "fused") == 0;
         session_close(session);
         if (!fused) break;
         *rows = spec.rows;
@@ -181,7 +180,7 @@ static enum status calibrate_fused(struct backend *backend, struct generation_sh
     double *const fixed[2] = {&machine->fused_step, &machine->fused_last_step};
     for (int i = 0; i < 2; i++) {
         struct row_times times;
-        TRY(time_rows(backend, rows[i], true, DECODE_AUTO, &times, error));
+        TRY(time_rows(backend, rows[i], true, DECODE_FUSED, &times, error));
         shape.batch = rows[i];
         *fixed[i] = fmax(0, times.step - mean_step_work(machine, &shape));
     }
