@@ -32,9 +32,13 @@ bool cached_step_is_persistent(const struct cuda_backend *backend, const struct 
            persistent_kernel_exists(backend, spec->rows);
 }
 
+// Whether the step may be the chain of our own kernels, or have parts of it.
+static bool may_chain(const struct session_spec *spec) {
+    return spec->kv_cache && spec->decode_path != DECODE_GRAPH && spec->decode_path != DECODE_PERSISTENT;
+}
+
 bool cached_step_is_fused(const struct cuda_backend *backend, const struct session_spec *spec) {
-    if (!spec->kv_cache || spec->decode_path == DECODE_GRAPH || !fused_kernels_exist(backend)) return false;
-    if (cached_step_is_persistent(backend, spec)) return false;
+    if (!may_chain(spec) || !fused_kernels_exist(backend)) return false;
     return spec->decode_path == DECODE_FUSED || spec->rows <= FUSED_ROWS;
 }
 
@@ -56,7 +60,7 @@ enum status cached_step_check(const struct cuda_backend *backend, const struct s
 }
 
 bool cached_step_owns_head(const struct cuda_backend *backend, const struct session_spec *spec) {
-    return spec->kv_cache && spec->decode_path != DECODE_GRAPH && !cached_step_is_persistent(backend, spec) &&
+    return may_chain(spec) &&
            decode_head_supports(backend->base.options.dtype, spec->rows, backend->base.config.channels);
 }
 

@@ -45,10 +45,11 @@ struct layered weights_layered(const struct weights *weights, enum gpt2_tensor t
 const float *weights_f32(const struct weights *weights, enum gpt2_tensor tensor, int layer);
 
 // Of GPT2_QKVW, GPT2_FCW or (layer 0) GPT2_LMHEAD; only where the weights are of a 16-bit type.
+struct folded_norm weights_folded(const struct weights *weights, enum gpt2_tensor product, int layer);
+// Those of all layers, of GPT2_QKVW or GPT2_FCW.
 struct layered_norm {
     struct layered sums, biases;
 };
 struct layered_norm weights_layered_norm(const struct weights *weights, enum gpt2_tensor product);
-struct folded_norm weights_folded(const struct weights *weights, enum gpt2_tensor product, int layer);
 
 #endif
