@@ -54,6 +54,22 @@ __device__ inline void barrier_wait(uint64_t *barrier, uint32_t parity) {
 #endif
 }
 
+// Whether the phase of this parity is over; if so, what it brought is visible. May wait a little.
+__device__ inline bool barrier_try(uint64_t *barrier, uint32_t parity) {
+    uint32_t over = 1;
+#if __CUDA_ARCH__ >= 900
+    asm volatile("{\n"
+                 ".reg .pred done;\n"
+                 "mbarrier.try_wait.parity.shared::cta.b64 done, [%1], %2;\n"
+                 "selp.u32 %0, 1, 0, done;\n"
+                 "}"
+                 : "=r"(over)
+                 : "r"(shared_address(barrier)), "r"(parity)
+                 : "memory");
+#endif
+    return over;
+}
+
 // A place in a ring of stages with a barrier each, and the parity of that barrier's current phase.
 struct ring {
     int stage = 0;
@@ -111,6 +127,17 @@ __device__ inline void copy_chunks(void *to, const CUtensorMap *map, int row, in
     asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes "
                  "[%0], [%1, {%2, %3, %4}], [%5];" ::"r"(shared_address(to)),
                  "l"(map), "r"(0), "r"(row), "r"(chunk), "r"(shared_address(barrier))
+                 : "memory");
+#endif
+}
+
+// A box of one matrix of a stack (tensor_map_slices) whose first element is (row, column), read once a step.
+__device__ inline void copy_slice_once(void *to, const CUtensorMap *map, int column, int row, int matrix,
+                                       uint64_t *barrier, uint64_t policy) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+                 "[%0], [%1, {%2, %3, %4}], [%5], %6;" ::"r"(shared_address(to)),
+                 "l"(map), "r"(column), "r"(row), "r"(matrix), "r"(shared_address(barrier)), "l"(policy)
                  : "memory");
 #endif
 }

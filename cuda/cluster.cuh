@@ -19,14 +19,20 @@ __device__ inline uint32_t cluster_address(uint32_t address, int rank) {
     asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(mapped) : "r"(address), "r"(rank));
     return mapped;
 }
-// Stores four f32 (16-byte aligned) in the block that both addresses belong to, and counts their bytes on its
-// barrier (bulk.cuh).
-__device__ inline void cluster_store(uint32_t address, float4 v, uint32_t barrier) {
+// Stores 16 bytes (aligned) in the block that both addresses belong to, and counts them on its barrier
+// (bulk.cuh).
+__device__ inline void cluster_store(uint32_t address, uint4 v, uint32_t barrier) {
     asm volatile(
-        "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(
+        "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(
             address),
-        "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w), "r"(barrier)
+        "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w), "r"(barrier)
         : "memory");
+}
+__device__ inline void cluster_store(uint32_t address, float4 v, uint32_t barrier) {
+    cluster_store(
+        address,
+        make_uint4(__float_as_uint(v.x), __float_as_uint(v.y), __float_as_uint(v.z), __float_as_uint(v.w)),
+        barrier);
 }
 
 #endif

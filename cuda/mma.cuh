@@ -14,6 +14,11 @@ __device__ inline uint32_t shared_address(const void *pointer) {
     return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
+// Brings the line of 128 bytes around this address of global memory into the L2.
+__device__ inline void prefetch_line(const void *address) {
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
+}
+
 // Starts a copy of 16 bytes from global into shared memory, of zeros when not valid.
 __device__ inline void copy_async_16(void *to, const void *from, bool valid) {
     asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(shared_address(to)),

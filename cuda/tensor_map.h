@@ -7,8 +7,9 @@
 
 #include <cuda.h>
 #include <cuda_runtime_api.h>
+#include <stdint.h>
 
-// Both describe a row-major matrix (rows, columns) that begins on a 16-byte boundary and whose rows are a
+// All describe a row-major matrix (rows, columns) that begins on a 16-byte boundary and whose rows are a
 // multiple of 16 bytes.
 
 // Boxes of box_rows x box_columns of f32; they land in shared memory as they are.
@@ -20,5 +21,10 @@ CHECKED cudaError_t tensor_map_f32(CUtensorMap *map, const float *matrix, int ro
 // number modulo 8: the 128-byte swizzle, as wgmma reads it. `columns` is a multiple of 64.
 CHECKED cudaError_t tensor_map_chunks(CUtensorMap *map, enum dtype dtype, const void *matrix, int rows,
                                       int columns, int box_rows, int box_chunks);
+
+// A stack of such matrices, `stride` bytes (a multiple of 16) from one to the next: a box is 64 columns of
+// box_rows rows of one of them, swizzled in the same way.
+CHECKED cudaError_t tensor_map_slices(CUtensorMap *map, enum dtype dtype, const void *first, int64_t stride,
+                                      int matrices, int rows, int columns, int box_rows);
 
 #endif
