@@ -25,8 +25,9 @@ static bool persistent_kernel_exists(const struct cuda_backend *backend, int row
                                config->inner);
 }
 
-// Only where it is asked for: it is up to 6 % faster than the chain, at one or two rows of up to 1024
-// channels, and has not been through racecheck yet.
+// Only where it is asked for, though it is faster than the chain with up to 4 rows of up to 1024 channels, and
+// with one row of more: not all that auto chooses has run with it, and racecheck has not been through it
+// (NOTES.md).
 bool cached_step_is_persistent(const struct cuda_backend *backend, const struct session_spec *spec) {
     return spec->kv_cache && spec->decode_path == DECODE_PERSISTENT &&
            persistent_kernel_exists(backend, spec->rows);
@@ -286,15 +287,7 @@ static struct persistent_model model_of(const struct cuda_backend *backend) {
     return m;
 }
 
-enum status cached_step_prepare(struct cuda_session *session, struct error *error) {
-    const struct cuda_backend *backend = cuda_backend_of(session);
-    const struct persistent_model model = model_of(backend);
-    CUDA_TRY(
-        persistent_prepare(session->buffers.persistent, &model, session->base.spec.rows, backend->stream));
-    return STATUS_OK;
-}
-
-enum status cached_step_run_many(struct cuda_session *session, int left, int *taken, struct error *error) {
+enum status cached_step_open_persistent(struct cuda_session *session, struct error *error) {
     const struct cuda_backend *backend = cuda_backend_of(session);
     const struct session_spec *spec = &session->base.spec;
     const struct session_buffers *b = &session->buffers;
@@ -309,9 +302,15 @@ enum status cached_step_run_many(struct cuda_session *session, int left, int *ta
     rows.draws = spec->sampling.temperature > 0;
     rows.logits = spec->keep_logits || rows.draws ? b->logits : NULL;
     rows.ld = backend->weights.padded_vocab;
+    CUDA_TRY(persistent_open(&model, &rows, b->persistent, backend->stream, &session->persistent));
+    return STATUS_OK;
+}
+
+enum status cached_step_run_many(struct cuda_session *session, int left, int *taken, struct error *error) {
+    const struct session_spec *spec = &session->base.spec;
+    const bool draws = spec->sampling.temperature > 0;
     *taken = left < STEPS_AT_ONCE ? left : (int)STEPS_AT_ONCE;
-    if (spec->time_steps || rows.draws) *taken = 1;
-    CUDA_TRY(
-        persistent_run(&model, &rows, b->persistent, *taken, &session->persistent_turn, backend->stream));
-    return rows.draws ? schedule_sample(session, spec->rows, NULL, error) : STATUS_OK;
+    if (spec->time_steps || draws) *taken = 1;
+    CUDA_TRY(persistent_run(session->persistent, *taken, cuda_backend_of(session)->stream));
+    return draws ? schedule_sample(session, spec->rows, NULL, error) : STATUS_OK;
 }

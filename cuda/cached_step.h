@@ -23,8 +23,8 @@ CHECKED enum status cached_step_check(const struct cuda_backend *backend, const 
 // LM head are ours, the layers' products cuBLASLt's.
 const char *cached_step_path(const struct session *session);
 
-// What a persistent session needs once, when its buffers are there.
-CHECKED enum status cached_step_prepare(struct cuda_session *session, struct error *error);
+// Makes the session a persistent one, when its buffers are there.
+CHECKED enum status cached_step_open_persistent(struct cuda_session *session, struct error *error);
 // What a run of steps needs once, before the first: the plans of the products that cuBLASLt will run, and
 // the rows' newest tokens embedded: every step ends by embedding the next one's tokens.
 CHECKED enum status cached_step_begin(struct cuda_session *session, struct error *error);

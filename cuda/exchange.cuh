@@ -1,6 +1,6 @@
 // Activations handed from block to block of one running kernel: the data itself says that it is there.
 //
-// A word holds two 16-bit numbers or one f32 and is EMPTY until it is written. EMPTY is a NaN that no
+// A word holds an f32 or half of something else, and is EMPTY until it is written. EMPTY is a NaN that no
 // arithmetic produces (the device's own NaNs are 0x7fff and 0x7fffffff), so a reader polls the words that it
 // needs anyway and never waits for a flag besides. NCCL's protocol LL does the same with a flag in every
 // 8 bytes.
@@ -27,11 +27,6 @@ __device__ inline void publish_empty(uint4 *piece) {
     asm volatile("st.relaxed.gpu.global.v4.u32 [%0], {%1, %1, %1, %1};" ::"l"(piece), "r"(EMPTY) : "memory");
 }
 
-__device__ inline uint32_t peek(const uint32_t *word) {
-    uint32_t value;
-    asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(word) : "memory");
-    return value;
-}
 __device__ inline uint2 peek(const uint2 *pair) {
     uint2 v;
     asm volatile("ld.relaxed.gpu.global.v2.u32 {%0, %1}, [%2];"
@@ -52,27 +47,15 @@ __device__ inline uint4 peek(const uint4 *piece) {
 __device__ inline bool is_empty(uint32_t word) {
     return word == EMPTY;
 }
-__device__ inline bool is_empty(uint2 pair) {
-    return is_empty(pair.x) || is_empty(pair.y);
-}
 __device__ inline bool is_empty(uint4 piece) {
     return is_empty(piece.x) || is_empty(piece.y) || is_empty(piece.z) || is_empty(piece.w);
 }
 
-// Polls until the word is there.
-template <typename Word>
-__device__ inline Word await(const Word *word) {
-    Word value = peek(word);
-    while (is_empty(value)) value = peek(word);
-    return value;
-}
-
-// The same as a barrier of all blocks: what the writers did before is visible after.
+// The same as a barrier of all blocks: what the writer, or others before a barrier with it, did before is
+// visible after.
 __device__ inline void publish_release(uint2 *pair, uint2 value) {
-    asm volatile("fence.acq_rel.gpu;\n"
-                 "st.relaxed.gpu.global.v2.u32 [%0], {%1, %2};" ::"l"(pair),
-                 "r"(value.x), "r"(value.y)
-                 : "memory");
+    const uint64_t both = (uint64_t)value.y << 32 | value.x;
+    asm volatile("st.release.gpu.global.u64 [%0], %1;" ::"l"(pair), "l"(both) : "memory");
 }
 // After the last of the words that make the barrier has been seen.
 __device__ inline void acquire_seen() {

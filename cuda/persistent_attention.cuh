@@ -1,22 +1,23 @@
-// Attention of the persistent step: a block takes one row and head after the other.
+// Attention of the persistent step: a cluster takes some heads of all rows at once.
 //
-// Keys and values of the cache come straight into registers, 32 keys a warp, while the query is still on its
-// way; the step's own key and value come out of the exchange. Partial results are merged in a fixed order.
+// The cached keys of a query are dealt out to the warps of all the cluster's blocks, 16 at a time. Keys and
+// values come straight into registers while the query is still on its way. Every warp sends its partial
+// result to all blocks of the cluster, each of which merges them and adds the step's own key and value.
 #ifndef CUDA_PERSISTENT_ATTENTION_CUH
 #define CUDA_PERSISTENT_ATTENTION_CUH
 
-#include "cuda/persistent_product.cuh"
+#include "cuda/persistent_block.cuh"
 
 namespace persistent {
 
 enum {
-    KEY_TILES = KEYS / TILE,         // of the score product
-    D_CHUNKS = HEAD_D / CHUNK_K,     //
-    D_PIECES = HEAD_D / TILE,        //
-    BLOCK_KEYS = MULTIPLIERS * KEYS, // that a block takes at once
+    KEY_TILES = KEYS / TILE,       // of the score product
+    D_CHUNKS = HEAD_D / CHUNK_K,   //
+    CHUNK_PIECES = CHUNK_K / TILE, //
+    PART_BYTES = (HEAD_D + 4) * 4, // of a partial result, as it is sent
 };
 
-// A warp's 32 keys and values. Lane (n, quarter) has of key 8 j + n the pieces `quarter` of both chunks;
+// A portion of keys and values. Lane (n, quarter) has of key 8 j + n the pieces `quarter` of both chunks;
 // of values 8 j + 2 quarter and the one behind it piece n.
 struct cached_keys {
     uint4 k[KEY_TILES][D_CHUNKS], v[KEY_TILES][2];
@@ -40,7 +41,7 @@ __device__ inline void load_keys(cached_keys &keys, const T *k, const T *v, int 
         const int key = first + TILE * j + 2 * quarter;
         const uint4 *from = reinterpret_cast<const uint4 *>(v + (size_t)key * HEAD_D) + n;
 #pragma unroll
-        for (int i = 0; i < 2; i++) keys.v[j][i] = key + i < count ? __ldcg(from + i * D_PIECES) : zero;
+        for (int i = 0; i < 2; i++) keys.v[j][i] = key + i < count ? __ldcg(from + i * HEAD_PIECES) : zero;
     }
 }
 
@@ -120,76 +121,65 @@ __device__ inline float sum_quarters(float value) {
     return value + __shfl_xor_sync(FULL_WARP, value, 2);
 }
 
-// One warp's share of the cached keys.
-template <typename T>
-__device__ inline void attend_cached(const worker &w, cached_keys &keys, const T *k, const T *v,
-                                     const uint4 *query, int B, float scale, int count,
-                                     float2 *weight_and_peak, float2 *values) {
-    partial p = {-INFINITY, 0, {}};
-    const int quarter = w.lane % 4;
-    int first = w.warp * KEYS;
-    if (first < count) {
-        uint4 q[D_CHUNKS];
-#pragma unroll
-        for (int c = 0; c < D_CHUNKS; c++) q[c] = peek(query + (c * CHUNK_PIECES + quarter) * B);
-#pragma unroll
-        for (int c = 0; c < D_CHUNKS; c++) {
-            while (__any_sync(FULL_WARP, is_empty(q[c])))
-                q[c] = peek(query + (c * CHUNK_PIECES + quarter) * B);
-        }
-#pragma unroll 1
-        for (;;) {
-            attend_keys<T>(&p, keys, q, scale, first, count, w.lane);
-            first += BLOCK_KEYS;
-            if (first >= count) break;
-            load_keys(keys, k, v, first, count, w.lane);
-        }
-    }
-    const float2 channels = gather_channels(p.values, quarter);
-    const float weight = sum_quarters(p.weight);
-    values[w.lane] = channels;
-    if (w.lane == 0) *weight_and_peak = make_float2(weight, p.peak);
+// ---- whose keys are whose
+
+// The queries at once are those of all rows of a head, then of the next. Warps of a block that share a
+// query's keys:
+__device__ inline int warps_a_query(int queries) {
+    return queries > 4 ? 1 : queries > 2 ? 2 : queries > 1 ? 4 : 8;
+}
+// A query's cached keys in this warp: portions part, part + parts, ... of KEYS keys each; none: -1. Its
+// partial result is number `part` of the query's, which is sent if it is one of the first parts_sent.
+struct key_share {
+    int query, row, head, cached, part, parts;
+};
+template <typename S>
+__device__ inline key_share share_of(const worker &w, const arguments &a, const head_set &heads) {
+    const int warps = warps_a_query(heads.count * S::B), query = w.warp / warps, i = query / S::B;
+    key_share share = {query,
+                       query - i * S::B,
+                       heads.first + i * a.clusters,
+                       -1,
+                       w.warp % warps * CLUSTER + rank_of_block(),
+                       warps * CLUSTER};
+    if (i < heads.count) share.cached = max(w.s->length[share.row] - 1, 0);
+    return share;
+}
+// Of a query with so many cached keys. At least one comes from every block, if only to say that it has the
+// query: none may send the next heads' before.
+__device__ inline int parts_sent(int cached, int parts) {
+    return min(max((cached + KEYS - 1) / KEYS, (int)CLUSTER), parts);
 }
 
-// The step's own key and value, by one warp: lane i has channels 2 i and 2 i + 1.
+// A row's and head's keys in the cache; its values lie kv_stride bytes behind.
+template <typename S>
+__device__ inline typename S::T *keys_of(const arguments &a, int layer, int row, int head) {
+    using T = typename S::T;
+    T *cache = reinterpret_cast<T *>(static_cast<char *>(a.r.kv) + 2 * (int64_t)layer * a.r.kv_stride);
+    return cache + ((size_t)row * S::H(a) + head) * a.r.max_tokens * HEAD_D;
+}
 template <typename T>
-__device__ inline void attend_own(const worker &w, const uint4 *query, int head_pieces, int B, float scale,
-                                  float2 *weight_and_peak, float2 *values) {
-    const uint32_t *own = reinterpret_cast<const uint32_t *>(query + w.lane / 4 * B) + w.lane % 4;
-    uint32_t word[3]; // of q, k, v
-#pragma unroll
-    for (int i = 0; i < 3; i++) word[i] = peek(own + (size_t)i * head_pieces * 4);
-#pragma unroll
-    for (int i = 0; i < 3; i++) {
-        if (is_empty(word[i])) word[i] = await(own + (size_t)i * head_pieces * 4);
-    }
-    const auto q = unpack_pair<T>(word[0]), k = unpack_pair<T>(word[1]), v = unpack_pair<T>(word[2]);
-    const float score = warp_sum(q.at[0] * k.at[0] + q.at[1] * k.at[1]) * scale;
-    values[w.lane] = make_float2(v.at[0], v.at[1]);
-    if (w.lane == 0) *weight_and_peak = make_float2(1, score);
+__device__ inline T *values_behind(const arguments &a, T *keys) {
+    return keys + a.r.kv_stride / (int64_t)sizeof(T);
 }
 
-// Channels 2 lane and 2 lane + 1 of all partial results together.
-__device__ inline float2 merge_partials(const float2 *weight_and_peak, const float2 (*values)[HEAD_D / 2],
-                                        int lane) {
-    float2 parts[PARTS];
-    float peak = -INFINITY, weight = 0;
-    float2 sum = make_float2(0, 0);
-#pragma unroll
-    for (int i = 0; i < PARTS; i++) {
-        parts[i] = weight_and_peak[i];
-        peak = fmaxf(peak, parts[i].y);
-    }
-#pragma unroll
-    for (int i = 0; i < PARTS; i++) {
-        const float factor = exp2_flushed(parts[i].y - peak);
-        const float2 v = values[i][lane];
-        weight += factor * parts[i].x;
-        sum.x += factor * v.x;
-        sum.y += factor * v.y;
-    }
-    const float inverse = __fdividef(1.0f, weight);
-    return make_float2(sum.x * inverse, sum.y * inverse);
+// Portion `portion` of a row's keys, if it has that.
+template <typename S>
+__device__ inline void load_portion(const worker &w, const arguments &a, int layer, const key_share &share,
+                                    int portion, cached_keys &keys) {
+    if (portion * KEYS >= share.cached) return;
+    const typename S::T *k = keys_of<S>(a, layer, share.row, share.head);
+    load_keys(keys, k, values_behind(a, k), portion * KEYS, share.cached, w.lane);
+}
+
+// Brings a warp's first portion of the next layer into the L2: 32 lines, one a lane.
+template <typename S>
+__device__ inline void prefetch_portion(const worker &w, const arguments &a, int layer,
+                                        const key_share &share) {
+    const int key = share.part * KEYS + w.lane / 2;
+    if (key >= share.cached) return;
+    const typename S::T *k = keys_of<S>(a, layer, share.row, share.head) + key * HEAD_D;
+    prefetch_line(w.lane % 2 == 0 ? k : values_behind(a, k));
 }
 
 __device__ inline float score_scale(const arguments &a, int layer) {
@@ -197,76 +187,110 @@ __device__ inline float score_scale(const arguments &a, int layer) {
            (a.m.attention_scale_inverse ? a.m.attention_scale / (float)(layer + 1) : a.m.attention_scale);
 }
 
-// A block's heads are blockIdx.x, blockIdx.x + gridDim.x, ... of all rows' heads; those of free rows have
-// length 0. The assistant and the multipliers take them in the same order, and meet after each.
-struct row_head {
-    int row, head, length;
-};
-__device__ inline row_head row_head_of(const worker &w, const arguments &a, int item) {
-    const int row = item / a.m.H;
-    return {row, item - row * a.m.H, row < a.r.B ? w.s->length[row] : 0};
-}
+// ---- partial results
 
-__device__ inline const uint4 *query_of(const arguments &a, const uint4 *exchange, const row_head &r) {
-    return exchange + a.layout.qkv + r.head * D_PIECES * a.r.B + r.row;
-}
-
-// A row's and head's keys in the cache; its values lie kv_stride bytes behind.
-template <typename T>
-__device__ inline const T *keys_of(const arguments &a, int layer, const row_head &r) {
-    const T *cache =
-        reinterpret_cast<const T *>(static_cast<const char *>(a.r.kv) + 2 * (int64_t)layer * a.r.kv_stride);
-    return cache + ((size_t)r.row * a.m.H + r.head) * a.r.max_tokens * HEAD_D;
-}
-
-template <typename T>
-__device__ inline void load_first_keys(const worker &w, const arguments &a, int layer, const row_head &r,
-                                       cached_keys &keys) {
-    const T *k = keys_of<T>(a, layer, r);
-    load_keys(keys, k, k + a.r.kv_stride / (int64_t)sizeof(T), w.warp * KEYS, r.length - 1, w.lane);
-}
-
-// By all multipliers. `first` is the block's first head, whose first keys are here already.
-template <typename T>
-__device__ inline void attend(worker *w, const arguments &a, uint4 *exchange, int layer,
-                              const row_head &first, cached_keys &keys) {
-    row_head r = first;
-#pragma unroll 1
-    for (int item = blockIdx.x; item < a.r.B * a.m.H; item += gridDim.x) {
-        if (item != (int)blockIdx.x) r = row_head_of(*w, a, item);
-        uint32_t *out = reinterpret_cast<uint32_t *>(exchange + a.layout.mixed +
-                                                     (r.head * D_PIECES + w->lane / 4) * a.r.B + r.row) +
-                        w->lane % 4;
-        if (r.length == 0) {
-            if (w->warp == 0) publish(out, 0);
-            continue;
-        }
-        if (item != (int)blockIdx.x) load_first_keys<T>(*w, a, layer, r, keys);
-        const int turn = w->take_turn(TURN_ATTENTION);
-        float2 *weight_and_peak = w->s->weight_and_peak[turn], (*values)[HEAD_D / 2] = w->s->partial[turn];
-        const T *k = keys_of<T>(a, layer, r);
-        attend_cached<T>(*w, keys, k, k + a.r.kv_stride / (int64_t)sizeof(T), query_of(a, exchange, r), a.r.B,
-                         score_scale(a, layer), r.length - 1, weight_and_peak + w->warp, values[w->warp]);
-        meet(w);
-        if (w->warp == 0) {
-            const float2 channels = merge_partials(weight_and_peak, values, w->lane);
-            publish(out, pack_pair<T>(channels.x, channels.y));
-        }
+// To all blocks of the cluster; lane i has channels 2 i and 2 i + 1.
+__device__ inline void send_part(const worker &w, int part, float weight, float peak, float2 channels) {
+    float4 *values = w.s->values[part];
+    reinterpret_cast<float2 *>(values)[w.lane] = channels;
+    if (w.lane < CLUSTER)
+        send(w.lane % CLUSTER, w.s->weight_and_peak + part,
+             make_uint4(__float_as_uint(weight), __float_as_uint(peak), 0, 0), &w.s->attention);
+    __syncwarp();
+#pragma unroll
+    for (int i = 0; i < HEAD_D / 4 / (WARP / CLUSTER); i++) {
+        float4 *four = values + i * (WARP / CLUSTER) + w.lane / CLUSTER;
+        send(w.lane % CLUSTER, four, *reinterpret_cast<const uint4 *>(four), &w.s->attention);
     }
 }
 
-// By the assistant.
-template <typename T>
-__device__ inline void assist_attention(worker *w, const arguments &a, uint4 *exchange, int layer) {
+// The warp's cached keys, whose first portion is loaded already.
+template <typename S>
+__device__ inline void attend_cached(const worker &w, const arguments &a, int layer, const key_share &share,
+                                     const uint4 *query, cached_keys &keys) {
+    partial p = {-INFINITY, 0, {}};
+    const int quarter = w.lane % 4;
+    const float scale = score_scale(a, layer);
+    uint4 q[D_CHUNKS];
+#pragma unroll
+    for (int c = 0; c < D_CHUNKS; c++) q[c] = query[c * CHUNK_PIECES + quarter];
 #pragma unroll 1
-    for (int item = blockIdx.x; item < a.r.B * a.m.H; item += gridDim.x) {
-        const row_head r = row_head_of(*w, a, item);
-        if (r.length == 0) continue;
-        const int turn = w->take_turn(TURN_ATTENTION);
-        attend_own<T>(*w, query_of(a, exchange, r), a.part_pieces, a.r.B, score_scale(a, layer),
-                      w->s->weight_and_peak[turn] + ASSISTANT, w->s->partial[turn][ASSISTANT]);
-        meet(w);
+    for (int portion = share.part; portion * KEYS < share.cached; portion += share.parts) {
+        if (portion != share.part) load_portion<S>(w, a, layer, share, portion, keys);
+        attend_keys<typename S::T>(&p, keys, q, scale, portion * KEYS, share.cached, w.lane);
     }
+    const float2 channels = gather_channels(p.values, quarter);
+    send_part(w, share.query * share.parts + share.part, sum_quarters(p.weight), p.peak, channels);
+}
+
+// The highest of a warp's values, by way of integers of the same order; no NaN.
+__device__ inline float highest_of_warp(float value) {
+    const int bits = __float_as_int(value), ordered = bits ^ (bits >> 31 & 0x7fffffff),
+              highest = __reduce_max_sync(FULL_WARP, ordered);
+    return __int_as_float(highest ^ (highest >> 31 & 0x7fffffff));
+}
+
+// All of a query together, by one warp: lane i answers channels 2 i and 2 i + 1.
+template <typename S>
+__device__ inline void merge_parts(const worker &w, const arguments &a, int layer, int query, int length,
+                                   int parts, const uint4 *head, int parity) {
+    using T = typename S::T;
+    const shared_state &s = *w.s;
+    const int count = parts_sent(length - 1, parts);
+    const uint32_t *own = reinterpret_cast<const uint32_t *>(head) + w.lane;
+    const auto q = unpack_pair<T>(own[0]), k = unpack_pair<T>(own[HEAD_D / 2]),
+               v = unpack_pair<T>(own[2 * (HEAD_D / 2)]);
+    const float score = warp_sum(q.at[0] * k.at[0] + q.at[1] * k.at[1]) * score_scale(a, layer);
+    const float4 *weight_and_peak = s.weight_and_peak + query * parts;
+    const float2 *values = reinterpret_cast<const float2 *>(s.values[query * parts]) + w.lane;
+    barrier_wait(&w.s->attention, (uint32_t)parity);
+    float peaks[2] = {-INFINITY, -INFINITY};
+    if (w.lane < count) peaks[0] = weight_and_peak[w.lane].y;
+    if (w.lane + WARP < count) peaks[1] = weight_and_peak[w.lane + WARP].y;
+    const float peak = highest_of_warp(fmaxf(fmaxf(peaks[0], peaks[1]), score));
+    const float factors[2] = {exp2_flushed(peaks[0] - peak), exp2_flushed(peaks[1] - peak)};
+    float weight = exp2_flushed(score - peak);
+    float2 sum = make_float2(weight * v.at[0], weight * v.at[1]);
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+#pragma unroll 8
+        for (int i = half * WARP; i < min(count, (half + 1) * WARP); i++) {
+            const float factor = __shfl_sync(FULL_WARP, factors[half], i % WARP);
+            const float2 part = values[i * (HEAD_D / 2)];
+            weight += factor * weight_and_peak[i].x;
+            sum.x += factor * part.x;
+            sum.y += factor * part.y;
+        }
+    }
+    const float inverse = length > 0 ? __fdividef(1.0f, weight) : 0;
+    reinterpret_cast<uint32_t *>(w.s->attended[query])[w.lane] =
+        pack_pair<T>(sum.x * inverse, sum.y * inverse);
+}
+
+// By all multipliers, when the heads' queries, keys and values have been sent. The last warps, which have
+// the fewest keys, merge.
+template <typename S>
+__device__ inline void attend(worker *w, const arguments &a, int layer, const head_set &heads,
+                              const key_share &share, cached_keys &keys) {
+    const int parity = w->take_turn(TURN_ATTENTION), turn = w->take_turn(TURN_QKV),
+              query = MULTIPLIERS - 1 - w->warp, i = query / S::B;
+    barrier_wait(&w->s->qkv, (uint32_t)turn);
+    if (share.cached >= 0 && share.part < parts_sent(share.cached, share.parts))
+        attend_cached<S>(*w, a, layer, share, w->s->heads[turn][share.query], keys);
+    if (i < heads.count)
+        merge_parts<S>(*w, a, layer, query, w->s->length[query - i * S::B], share.parts,
+                       w->s->heads[turn][query], parity);
+    meet(w);
+}
+
+// Bytes of partial results that every block gets for some heads.
+template <typename S>
+__device__ inline int attention_bytes(const worker &w, const arguments &a, const head_set &heads) {
+    const int parts = warps_a_query(heads.count * S::B) * CLUSTER;
+    int sent = 0;
+#pragma unroll 1
+    for (int row = 0; row < S::B; row++) sent += parts_sent(w.s->length[row] - 1, parts);
+    return heads.count * sent * PART_BYTES;
 }
 
 } // namespace persistent

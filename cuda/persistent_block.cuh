@@ -4,107 +4,181 @@
 
 #include "cuda/best_token.cuh"
 #include "cuda/bulk.cuh"
+#include "cuda/cluster.cuh"
 #include "cuda/deferred_norm.cuh"
 #include "cuda/exchange.cuh"
-#include "cuda/persistent_plan.h"
 #include "cuda/persistent_step.h"
 
 namespace persistent {
 
 enum {
-    TILE = PERSISTENT_TILE,     // outputs: half the M of mma.m16n8k16; 16 bytes of a row
-    CHUNK_K = 32,               // k of four neighbouring lanes' 16 bytes
-    CHUNK_PIECES = CHUNK_K / 8, //
-    MULTIPLIERS = 8,            // warps that multiply;
-    ASSISTANT = 8,              // one that combines LayerNorm's statistics, attends to the step's own key,
-                                // and empties the exchange of the step before;
-    FEEDER = 9,                 // one that brings weights
-    THREADS = 384,              // three warpgroups, the third with two idle warps;
-    MULTIPLIER_REGISTERS = 224, // of the first two, which the third makes room for
-    OTHER_REGISTERS = 56,
-    WORKER_WARPS = 9,                      // all but the feeder and the idle ones
-    MAX_GROUP = 8,                         // tiles of outputs that are finished at once
-    FINISHED = 256,                        // outputs, one by each multiplier's thread
-    MAX_CHUNKS = NORM_MAX_C / CHUNK_K / 8, // of a warp
-    MAX_CHANNEL_TILES = 16,
-    MAX_STAGES = 24, // tiles of weights in shared memory
-    MAX_ROWS = PERSISTENT_ROWS,
-    HEAD_D = PERSISTENT_D,
-    KEYS = 32,               // of a warp's portion
-    TURNS = 6,               // steps after which buffers that alternate by 2 and by 3 are back
-    PARTS = MULTIPLIERS + 1, // partial results of attention
+    TILE = 8,                      // outputs: half the M of mma.m16n8k16; 16 bytes of a row
+    CHUNK_K = 32,                  // k of four neighbouring lanes' 16 bytes
+    QUAD = 4,                      // channels of the residual stream that a lane adds up
+    CLUSTER = 8,                   // blocks, each of which owns one eighth of the channels
+    MAX_CLUSTERS = 16,             //
+    MULTIPLIERS = 8,               // warps that multiply;
+    ASSISTANT = 8,                 // one that combines LayerNorm's statistics, fetches biases and gains, and
+                                   // empties the exchange of the step before;
+    FEEDER = 9,                    // one that brings weights
+    THREADS = 384,                 // three warpgroups, the third with two idle warps;
+    MULTIPLIER_REGISTERS = 224,    // of the first two, which the third makes room for
+    OTHER_REGISTERS = 56,          //
+    WORKER_WARPS = 9,              // all but the feeder and the idle ones
+    MAX_GROUP = 8,                 // tiles of outputs that are finished at once
+    FINISHED = 256,                // outputs, one by each multiplier's thread
+    MAX_C = NORM_MAX_C,            //
+    MAX_STAGES = 24,               // slots of weights in shared memory
+    MAX_ROWS = PERSISTENT_ROWS,    //
+    MAX_QUERIES = MULTIPLIERS,     // of attention at once: rows times heads
+    HEAD_D = PERSISTENT_D,         // channels of a head; hidden units of a group
+    HEAD_PIECES = HEAD_D / TILE,   // 16-byte pieces of them: one from each block of a cluster
+    KEYS = 16,                     // of a warp's portion
+    PARTS = MULTIPLIERS * CLUSTER, // partial results of attention, of all queries together
+    SLICE_BYTES = HEAD_D * 2,      // of a row of weights of a slice, or of a row's inputs to it
+    SWIZZLE_BYTES = 1024,          // slots begin at multiples of this
+    TURNS = 6,                     // steps after which buffers that alternate by 2 and by 3 are back
 };
+static_assert(HEAD_PIECES == CLUSTER, "each block computes one piece of a head and of a group");
 
-enum kind { QKV, ATTPROJ, FC, FCPROJ, HEAD, KINDS };
-
-// The rows' activations around one layer lie in one piece of device memory, in pieces of 8 values: (tiles, B)
-// of the residual stream x in front of QKV and y in front of FC, both scaled for their LayerNorms; of QKV's
-// outputs, what attention answers, and FC's outputs; and for each piece of x and of y its mean and the sum of
-// squares around it. Of the layer behind the last there is only x, which the LM head reads.
-struct exchange_layout {
-    int x, y, qkv, mixed, inner, x_stats, y_stats, pieces; // offsets in pieces
-};
-__host__ __device__ constexpr exchange_layout exchange_layout_of(int C, int F, int B) {
-    const int c = C / TILE * B, f = F / TILE * B; // C / TILE is a multiple of 8
-    return {0, c, 2 * c, 5 * c, 6 * c, 6 * c + f, 6 * c + f + c / 2, 7 * c + f};
-}
-
-// One of a layer's products or the LM head: outputs = rows weight^T. With `folded` its LayerNorm is deferred.
-struct product {
-    layered weight, bias, folded, gain; // gain: of the LayerNorm that reads the residual stream behind it;
-                                        // NULL where there is none
-    int parts;                          // K = parts * C
-    int in, in_stats, out, out_stats;   // offsets in the layer's exchange
-};
-
-struct arguments {
-    persistent_model m;
-    persistent_rows r;
-    product products[KINDS];
-    exchange_layout layout;
-    const block_plan *plans; // (blocks)
-    uint4 *pieces;           // (2, L + 1, layout.pieces): exchanges of even and of odd steps
-    uint2 *candidates;       // (3, B, blocks): the best token of every block
-    int chunks, part_pieces; // of C columns
-    int stages, slot_bytes,
-        row_bytes; // of the ring: a slot holds a tile's rows of C columns, row_bytes apart
-    int group;     // group_of(B)
-    int steps, turn;
-};
-
-// Of one output: y = norm.scale * sum - norm.shift * folded + bias; gain is the next LayerNorm's.
-struct alignas(16) output_terms {
-    float bias, folded, gain, unused;
-};
-
-struct shared_state {
-    uint64_t full[MAX_STAGES], empty[MAX_STAGES], meeting;
-    row_norm norms[2][MAX_ROWS];
-    float2 weight_and_peak[2][PARTS]; // of attention's partial results: sum, maximum
-    float2 partial[2][PARTS][HEAD_D / 2];
-    output_terms terms[2][MAX_GROUP * TILE];
-    best found[FINISHED / TILE];
-    int token[MAX_ROWS], length[MAX_ROWS];
-    tile_range tiles[KINDS]; // of the block
-    float residual[MAX_CHANNEL_TILES * TILE * MAX_ROWS];
-};
-
-// Tiles that are finished at once; they come in pairs.
+// Tiles that are finished at once.
 __host__ __device__ constexpr int group_of(int B) {
     const int most = FINISHED / (TILE * B) / 2 * 2;
     return most < MAX_GROUP ? most : (int)MAX_GROUP;
 }
-// Bytes of the two buffers in which the warps' sums of a group meet.
-__host__ __device__ constexpr int sums_bytes(int B) {
-    return 2 * MULTIPLIERS * group_of(B) * TILE * B * (int)sizeof(float);
+
+// Which cluster this block is in, and which of the cluster's blocks it is.
+__device__ inline int cluster_of_block() {
+    return (int)blockIdx.x / CLUSTER;
+}
+__device__ inline int rank_of_block() {
+    return (int)blockIdx.x % CLUSTER;
 }
 
-__device__ inline uint4 *exchange_of(const arguments &a, int turn, int layer) {
-    return a.pieces + (size_t)((turn & 1) * (a.m.L + 1) + layer) * a.layout.pieces;
+// Of `total` things that are dealt out one by one: i owns i, i + owners, ...
+__host__ __device__ constexpr int count_of(int total, int owners, int i) {
+    return (total - i + owners - 1) / owners;
 }
-// A product of several parts of K keeps two tiles' sums in registers: its groups are pairs.
-__device__ inline int group_tiles_of(const arguments &a, int parts) {
-    return parts == 1 ? a.group : 2;
+
+// Four channels of a row of the residual stream: scaled for the next LayerNorm, and their statistics.
+struct alignas(16) stream_quad {
+    uint32_t scaled[2];  // T, pairs
+    float mean, squares; // sum of squared differences from the mean
+};
+// Of one output: y = norm.scale * sum - norm.shift * folded + bias.
+struct output_terms {
+    float bias, folded;
+};
+// Of one channel of the residual stream: the bias of the product that adds to it, the next LayerNorm's gain.
+struct stream_terms {
+    float bias, gain;
+};
+
+struct shared_state {
+    uint64_t full[MAX_STAGES], empty[MAX_STAGES];
+    uint64_t meeting;                       // of the block's workers
+    uint64_t stream, qkv, attention, inner; // what the blocks of the cluster send each other is there
+    row_norm norms[MAX_ROWS];
+    float4 weight_and_peak[PARTS];    // of attention's partial results: sum, maximum
+    float4 values[PARTS][HEAD_D / 4]; //
+    // Of some queries, row after row of a head: query, key and value, now and the next time.
+    uint4 heads[2][MAX_QUERIES][3 * HEAD_PIECES + 1];
+    uint4 attended[MAX_QUERIES][HEAD_PIECES + 1]; // what attention answers them
+    output_terms outputs[2][MAX_GROUP * TILE];
+    alignas(16) stream_terms channels[2][MAX_C / CLUSTER];
+    best found[FINISHED / TILE];
+    int token[MAX_ROWS], length[MAX_ROWS];
+    int heads_owned, groups_owned, vocab_owned; // by the cluster, the cluster, and the block, in tiles
+};
+
+// Offsets in shared memory, in bytes. A row of 16-bit values is a few bytes longer than its values, so that
+// neighbouring rows lie in different banks.
+struct shared_layout {
+    int sums;           // f32 (2, MULTIPLIERS, group * TILE * B): products by warp
+    int residual;       // f32 (B, C / 8): the block's channels of the residual stream
+    int stream;         // (B, stream_row bytes): C / 4 stream_quads
+    int stream_row;     //
+    int inner;          // T (2, B, ring_layout.inner_row bytes): the cluster's hidden units
+    int tile_row, slot; // bytes of a row of a tile, and of a slot of the ring
+};
+__host__ __device__ constexpr int round_up(int bytes, int to) {
+    return (bytes + to - 1) / to * to;
+}
+__host__ __device__ constexpr shared_layout shared_layout_of(int B, int C) {
+    shared_layout at = {};
+    at.sums = round_up((int)sizeof(shared_state), 16);
+    at.residual = at.sums + 2 * MULTIPLIERS * group_of(B) * TILE * B * (int)sizeof(float);
+    at.stream = at.residual + B * C / CLUSTER * (int)sizeof(float);
+    at.stream_row = (C / QUAD + 1) * (int)sizeof(stream_quad);
+    at.inner = at.stream + B * at.stream_row;
+    at.tile_row = 2 * C + 64; // C a multiple of 64: two neighbouring rows' pieces lie in different banks
+    at.slot = round_up(TILE * at.tile_row, SWIZZLE_BYTES);
+    return at;
+}
+struct ring_layout {
+    int inner_row; // bytes
+    int slots;     // where the ring of weights begins
+    int stages;    // its slots
+    int bytes;     // of shared memory in all
+};
+
+struct arguments {
+    CUtensorMap attprojw, fcprojw; // boxes of C / 8 outputs by 64 inputs
+    persistent_model m;
+    persistent_rows r;
+    ring_layout ring;
+    float *partials;   // (2, 2 L, clusters, B, C): what clusters add to the residual stream, in even and odd
+                       // steps, behind every attention and every MLP
+    uint2 *candidates; // (3, B, blocks): the best token of every block
+    int clusters;
+    int first_group[MAX_CLUSTERS + 1]; // of 64 hidden units: cluster c owns first_group[c] to [c + 1]
+    int steps, turn;
+};
+
+// What a kernel knows of its sizes when it is compiled. C = 0: any, known when it runs.
+template <typename Element, int C_, int B_>
+struct shape {
+    using T = Element;
+    static constexpr int B = B_, GROUP = group_of(B),                           //
+        CHUNKS = ((C_ ? C_ : MAX_C) / CHUNK_K + MULTIPLIERS - 1) / MULTIPLIERS, // of a warp, at most
+        HEADS_AT_ONCE = MAX_QUERIES / B;                                        // of a cluster
+
+    __device__ static int C(const arguments &a) { return C_ ? C_ : a.m.C; }
+    __device__ static int H(const arguments &a) { return C(a) / HEAD_D; }
+    __device__ static int channels(const arguments &a) { return C(a) / CLUSTER; } // of the block
+    __device__ static int quads(const arguments &a) { return C(a) / (CLUSTER * QUAD); }
+    __device__ static shared_layout at(const arguments &a) { return shared_layout_of(B, C(a)); }
+    // Whether this warp has its i-th chunk of the columns.
+    __device__ static bool has_chunk(const arguments &a, int warp, int i) {
+        return C_ != 0 && C_ % (CHUNK_K * MULTIPLIERS) == 0 ? true : warp + i * MULTIPLIERS < C(a) / CHUNK_K;
+    }
+};
+
+// A product's outputs that a block computes: tiles of 8 outputs. Three tiles lie `stride` outputs apart; the
+// next three begin `jump` further than the stride would have it.
+struct tile_set {
+    int first, stride, jump, count;
+    __device__ int column(int tile) const { return first + tile * stride + tile / 3 * jump; }
+};
+
+// Query, key and value of some heads of the cluster.
+struct head_set {
+    int first, count; // first, first + clusters, ...
+};
+template <typename S>
+__device__ inline head_set heads_of(const arguments &a, int item, int owned) {
+    return {cluster_of_block() + item * a.clusters, min(S::HEADS_AT_ONCE, owned - item)};
+}
+template <typename S>
+__device__ inline tile_set qkv_tiles(const arguments &a, const head_set &heads) {
+    return {heads.first * HEAD_D + rank_of_block() * TILE, S::C(a), a.clusters * HEAD_D - 3 * S::C(a),
+            3 * heads.count};
+}
+__device__ inline tile_set fc_tiles(const arguments &a, int owned) {
+    return {a.first_group[cluster_of_block()] * HEAD_D + rank_of_block() * TILE, HEAD_D, 0, owned};
+}
+__device__ inline tile_set vocab_tiles(int owned) {
+    return {(int)blockIdx.x * TILE, (int)gridDim.x * TILE, 0, owned};
 }
 
 template <typename E>
@@ -112,6 +186,64 @@ __device__ inline const E *of_layer(const layered &tensor, int layer) {
     return reinterpret_cast<const E *>(static_cast<const char *>(tensor.first) + layer * tensor.stride);
 }
 
+// The partial sums behind attention (phase 2 layer) or behind the MLP (2 layer + 1) of a step.
+template <typename S>
+__device__ inline float *partials_of(const arguments &a, int turn, int phase) {
+    return a.partials + (size_t)((turn & 1) * 2 * a.m.L + phase) * a.clusters * (S::B * S::C(a));
+}
+
+// What all workers alternate in step with each other: buffers, and the parities of barriers.
+enum turn_of { TURN_SUMS, TURN_CHANNELS, TURN_MEETING, TURN_STREAM, TURN_QKV, TURN_ATTENTION, TURN_INNER };
+
+// A thread of the workers, and where it is in what all of them do in the same order. Whatever can be had from
+// shared or constant memory stays there: spilled registers come back from beyond the L1, 700 cycles away.
+struct worker {
+    shared_state *s;
+    int warp, lane;
+    ring at; // next slot of weights
+    uint32_t turns = 0;
+
+    // Which of two buffers, or which parity of a barrier, it is now.
+    __device__ int turn(turn_of what) const { return (int)(turns >> what & 1); }
+    // The same, and the other from now on.
+    __device__ int take_turn(turn_of what) {
+        const int now = turn(what);
+        turns ^= 1u << what;
+        return now;
+    }
+    template <typename E>
+    __device__ E *at_offset(int offset) const {
+        return reinterpret_cast<E *>(reinterpret_cast<unsigned char *>(s) + offset);
+    }
+};
+
+// Of a group of tiles, the output that a multiplier's thread finishes, if there are so many tiles: output n
+// of a tile, of a row. Worked out again each time: registers are scarce.
+__device__ inline int n_of(const worker &w) {
+    return w.lane % TILE;
+}
+template <typename S>
+__device__ inline int row_of(const worker &w) {
+    return w.lane / TILE % S::B;
+}
+template <typename S>
+__device__ inline int tile_of(const worker &w) {
+    static_assert(WARP / TILE % S::B == 0, "a warp has all rows of its tiles");
+    return w.warp * (WARP / TILE / S::B) + w.lane / TILE / S::B;
+}
+
+// Where all workers wait for each other, in shared memory's order.
+__device__ inline void meet(worker *w) {
+    __syncwarp();
+    if (w->lane == 0) barrier_arrive(&w->s->meeting);
+    barrier_wait(&w->s->meeting, (uint32_t)w->take_turn(TURN_MEETING));
+}
+
+// Stores 16 bytes at the same place of block `rank` of the cluster, counted by its copy of `barrier`.
+__device__ inline void send(int rank, void *to, uint4 piece, uint64_t *barrier) {
+    cluster_store(cluster_address(shared_address(to), rank), piece,
+                  cluster_address(shared_address(barrier), rank));
+}
 } // namespace persistent
 
 #endif

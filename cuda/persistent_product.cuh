@@ -1,10 +1,12 @@
-// A product of the persistent step: a block's tiles of 8 outputs times all rows.
+// Products of the persistent step.
 //
-// Two tiles' outputs are the M of mma.m16n8k16, the rows its N. Each warp takes every eighth chunk of K; its
-// rows come straight from the exchange into registers. The warps' sums meet in shared memory, where one
-// thread per output and row finishes them.
+// Weights' outputs are the M of mma.m16n8k16, the rows its N. A *tile* is 8 outputs over all C inputs: of the
+// heads, of the hidden units, of the vocabulary. Each warp takes every eighth chunk of K, the warps' sums
+// meet in shared memory, and one thread per output and row finishes them. A *slice* is the block's C / 8
+// channels over 64 inputs, a head's or a group's: each warp has outputs of its own, whose sums are what the
+// cluster adds to the residual stream.
 //
-// All products of a step run through one piece of code: five copies were 182 KB.
+// Tiles and slices are as many bytes: the ring's slots take either.
 #ifndef CUDA_PERSISTENT_PRODUCT_CUH
 #define CUDA_PERSISTENT_PRODUCT_CUH
 
@@ -12,245 +14,238 @@
 
 namespace persistent {
 
-// What all workers alternate in step with each other.
-enum turn_of { TURN_SUMS, TURN_NORMS, TURN_ATTENTION, TURN_MEETING };
-
-// A thread of the workers, and where it is in what all of them do in the same order. Whatever can be had from
-// shared or constant memory stays there: spilled registers come back from beyond the L1, 700 cycles away.
-struct worker {
-    shared_state *s;
-    const unsigned char *slots;
-    float *sums; // (2, MULTIPLIERS, group * TILE * B)
-    int warp, lane;
-    int slot_lane;    // where in a slot this lane's first weights lie
-    int tile, row, n; // of a group: the output that this thread finishes, if tile < group
-    ring at;          // next tile of weights
-    uint32_t turns = 0;
-
-    // Which of two buffers, or which parity of a barrier, it is now: takes turns.
-    __device__ int take_turn(turn_of what) {
-        const uint32_t now = turns >> what & 1;
-        turns ^= 1u << what;
-        return (int)now;
-    }
-};
-
-// Where all workers wait for each other, in shared memory's order.
-__device__ inline void meet(worker *w) {
-    __syncwarp();
-    if (w->lane == 0) barrier_arrive(&w->s->meeting);
-    barrier_wait(&w->s->meeting, w->take_turn(TURN_MEETING));
-}
-
-struct output {
-    int tile, column; // column = TILE * tile + n
-    int residual;     // where shared_state.residual has it
-    bool active;      // all threads of a warp take part in what needs neighbours, but only these store
-};
-
-__device__ inline output output_of(const worker &w, const tile_range &tiles, int group, int group_tiles) {
-    output o;
-    o.active = w.tile < min(group_tiles, tiles.count - group);
-    o.tile = tiles.first + group + (o.active ? w.tile : 0);
-    o.column = o.tile * TILE + w.n;
-    o.residual = (group + (o.active ? w.tile : 0)) * (TILE * MAX_ROWS) + w.row * TILE + w.n;
-    return o;
-}
-
-// Whether a warp has a chunk i of `chunks` in all. The sizes of GPT-2 that have a kernel of their own fill
-// it.
-template <int CHUNKS>
-__device__ inline bool has_chunk(const worker &w, int i, int chunks) {
-    return CHUNKS < MAX_CHUNKS || w.warp + i * MULTIPLIERS < chunks;
-}
-
-// ---- rows out of the exchange: x[i] is chunk warp + i * MULTIPLIERS of C columns, lane (row, quarter) 8 of
-// its k
-
-// Lanes without a row repeat the last: they only make columns of the products that nobody reads.
-template <int CHUNKS>
-__device__ inline void peek_rows(uint4 (&x)[CHUNKS], const uint4 *pieces, int B, int chunks,
-                                 const worker &w) {
-    const uint4 *from = pieces + (CHUNK_PIECES * w.warp + w.lane % 4) * B + min(w.lane / 4, B - 1);
+// Chunk warp + i * MULTIPLIERS of the stream's columns: lane (row, quarter) has 8 of its k. Lanes without a
+// row repeat the last: they only make columns of the products that nobody reads.
+template <typename S>
+__device__ inline void load_rows(uint4 (&x)[S::CHUNKS], const arguments &a, const worker &w) {
+    const shared_layout at = S::at(a);
+    const stream_quad *from =
+        w.at_offset<const stream_quad>(at.stream + min(w.lane / 4, S::B - 1) * at.stream_row) +
+        w.warp * (CHUNK_K / QUAD) + w.lane % 4 * 2;
 #pragma unroll
-    for (int i = 0; i < CHUNKS; i++) {
-        if (has_chunk<CHUNKS>(w, i, chunks)) x[i] = peek(from + i * (CHUNK_PIECES * MULTIPLIERS) * B);
+    for (int i = 0; i < S::CHUNKS; i++) {
+        if (!S::has_chunk(a, w.warp, i)) break;
+        const stream_quad *quad = from + i * (MULTIPLIERS * CHUNK_K / QUAD);
+        const uint2 low = *reinterpret_cast<const uint2 *>(quad[0].scaled),
+                    high = *reinterpret_cast<const uint2 *>(quad[1].scaled);
+        x[i] = make_uint4(low.x, low.y, high.x, high.y);
     }
 }
 
-// No branch per chunk: the time around this loop is how late the last warp of all blocks notices its rows.
-template <int CHUNKS>
-__device__ inline void await_rows(uint4 (&x)[CHUNKS], const uint4 *pieces, int B, int chunks,
-                                  const worker &w) {
-    for (;;) {
-        uint32_t highest = 0;
+// The next up to MOST slots of the ring, once their weights are there.
+template <typename S, int MOST>
+struct next_slots {
+    int count, stage[MOST];
+
+    __device__ next_slots(worker *w, const arguments &a, int count_now) : count(count_now) {
+        const int stages = a.ring.stages;
+        bool there = true;
+        uint32_t parity[MOST];
 #pragma unroll
-        for (int i = 0; i < CHUNKS; i++) {
-            const uint32_t found = max(max(x[i].x, x[i].y), max(x[i].z, x[i].w));
-            highest = max(highest, has_chunk<CHUNKS>(w, i, chunks) ? found : 0);
+        for (int i = 0; i < MOST; i++) {
+            const bool wraps = w->at.stage + i >= stages;
+            stage[i] = w->at.stage + i - (wraps ? stages : 0);
+            parity[i] = w->at.parity ^ wraps;
+            there &= barrier_try(w->s->full + stage[i], parity[i]) || i >= count;
         }
-        if (!__any_sync(FULL_WARP, highest == EMPTY)) return;
-        peek_rows(x, pieces, B, chunks, w);
-    }
-}
-
-// ---- the next one or two tiles of weights times rows: sums (2 tiles' outputs, row), in two chains
-
-template <typename T, int CHUNKS, bool TWO>
-__device__ inline void multiply_tiles(float (&sums)[2][4], const uint4 (&x)[CHUNKS], const arguments &a,
-                                      worker *w) {
-    const ring at = w->at;
-    ring second = at;
-    second.advance(a.stages);
-    const unsigned char *from = w->slots + w->slot_lane;
-    barrier_wait(w->s->full + at.stage, at.parity);
-    if (TWO) barrier_wait(w->s->full + second.stage, second.parity);
+        if (!there) {
 #pragma unroll
-    for (int i = 0; i < CHUNKS; i++) {
-        if (!has_chunk<CHUNKS>(*w, i, a.chunks)) break;
-        const unsigned char *chunk = from + i * (MULTIPLIERS * CHUNK_K * 2);
-        const uint4 one = *reinterpret_cast<const uint4 *>(chunk + at.stage * a.slot_bytes);
-        uint4 other = make_uint4(0, 0, 0, 0);
-        if (TWO) other = *reinterpret_cast<const uint4 *>(chunk + second.stage * a.slot_bytes);
-        mma_16x8x16<T>(sums[0], {one.x, other.x, one.y, other.y}, x[i].x, x[i].y);
-        mma_16x8x16<T>(sums[1], {one.z, other.z, one.w, other.w}, x[i].z, x[i].w);
-    }
-    __syncwarp();
-    if (w->lane == 0) {
-        barrier_arrive(w->s->empty + at.stage);
-        if (TWO) barrier_arrive(w->s->empty + second.stage);
-    }
-    w->at = second;
-    if (TWO) w->at.advance(a.stages);
-}
-
-template <typename T, int CHUNKS>
-__device__ inline void multiply_pair(float (&sums)[2][4], const uint4 (&x)[CHUNKS], bool two,
-                                     const arguments &a, worker *w) {
-    if (two)
-        multiply_tiles<T, CHUNKS, true>(sums, x, a, w);
-    else
-        multiply_tiles<T, CHUNKS, false>(sums, x, a, w);
-}
-
-// Of tiles `tile` and tile + 1 of the group.
-__device__ inline void store_sums(const float (&sums)[2][4], int tile, bool two, int B, int group, float *to,
-                                  const worker &w) {
-    const int n = w.lane / 4, row = w.lane % 4 * 2;
-    float *own = to + w.warp * (group * TILE * B) + (tile * B + row) * TILE + n;
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        const float sum = sums[0][i] + sums[1][i];
-        if (row + i % 2 < B && (i < 2 || two)) own[i / 2 * B * TILE + i % 2 * TILE] = sum;
-    }
-}
-
-// ---- what an output needs besides its sum, and LayerNorm: by the assistant
-
-// Of output `output` of the group: the multipliers would wait for these loads wherever their code
-// branches.
-__device__ inline output_terms load_terms(const arguments &a, int kind, int layer, const tile_range &tiles,
-                                          int group, int output) {
-    const product &p = a.products[kind];
-    const int column = (tiles.first + min(group + output / TILE, tiles.count - 1)) * TILE + output % TILE;
-    output_terms t = {of_layer<float>(p.bias, layer)[column], 0, 0, 0};
-    if (p.folded.first) t.folded = of_layer<float>(p.folded, layer)[column];
-    if (p.gain.first)
-        t.gain = (kind == FCPROJ && layer + 1 == a.m.L ? a.m.lnfw : of_layer<float>(p.gain, layer))[column];
-    return t;
-}
-
-// norms[row] out of the statistics of the row's pieces: as many lanes a row as there are for a power of two
-// of rows. All deviations are taken from the mean of the row's first piece.
-template <typename T>
-__device__ inline void combine_norms(const uint2 *stats, const arguments &a, row_norm *norms, int lane) {
-    constexpr int AT_ONCE = 4;
-    const int B = a.r.B, tiles = a.m.C / TILE;
-    const int lanes = B > 4 ? 4 : B > 2 ? 8 : B > 1 ? 16 : 32, row = min(lane / lanes, B - 1);
-    uint2 pivot = peek(stats + row);
-    float sum = 0, squares = 0;
-#pragma unroll 1
-    for (int first = lane % lanes; first < tiles; first += AT_ONCE * lanes) {
-        uint2 piece[AT_ONCE];
-#pragma unroll
-        for (int i = 0; i < AT_ONCE; i++)
-            piece[i] = peek(stats + min(first + i * lanes, tiles - 1) * B + row);
-        if (is_empty(pivot)) pivot = await(stats + row);
-#pragma unroll
-        for (int i = 0; i < AT_ONCE; i++) {
-            if (first + i * lanes >= tiles) break;
-            if (is_empty(piece[i])) piece[i] = await(stats + (first + i * lanes) * B + row);
-            const float d = __uint_as_float(piece[i].x) - __uint_as_float(pivot.x);
-            sum += d;
-            squares += __uint_as_float(piece[i].y) + TILE * d * d;
-        }
-    }
-#pragma unroll 1
-    for (int step = lanes / 2; step > 0; step /= 2) {
-        sum += __shfl_xor_sync(FULL_WARP, sum, step);
-        squares += __shfl_xor_sync(FULL_WARP, squares, step);
-    }
-    sum /= (float)tiles;
-    const float mean = __uint_as_float(pivot.x) + sum,
-                variance = fmaxf(squares / (float)a.m.C - sum * sum, 0.0f),
-                deviation = rsqrtf(variance + a.m.epsilon);
-    if (lane % lanes == 0) norms[row] = {deviation / SCALED_UNIT<T>, deviation * mean};
-}
-
-// ---- the product
-
-// The block's outputs of product `kind` out of the layer's exchange; target = prepare(output) early, then
-// finish(output, target, y, gain) for each.
-// By all multipliers.
-template <typename T, int CHUNKS, typename Prepare, typename Finish>
-__device__ inline void run_product(worker *w, const arguments &a, const uint4 *exchange, int kind, int layer,
-                                   Prepare prepare, Finish finish) {
-    constexpr int SETS = CHUNKS > 3 ? 2 : 4; // parts whose rows are held in registers at once
-    const product &p = a.products[kind];
-    const tile_range tiles = w->s->tiles[kind];
-    if (tiles.count == 0) return;
-    const int B = a.r.B, parts = p.parts, group_tiles = group_tiles_of(a, parts);
-    const bool normed = p.folded.first;
-    const row_norm *norms = w->s->norms[normed ? w->take_turn(TURN_NORMS) : 0];
-    uint4 x[SETS][CHUNKS];
-#pragma unroll 1
-    for (int group = 0; group < tiles.count; group += group_tiles) {
-        const int count = min(group_tiles, tiles.count - group);
-        const int sums_turn = w->take_turn(TURN_SUMS);
-        float *sums = w->sums + sums_turn * (MULTIPLIERS * a.group * TILE * B);
-        const output o = output_of(*w, tiles, group, group_tiles);
-        const output_terms *terms = w->s->terms[sums_turn];
-        const auto target = prepare(o);
-        if (parts == 1 && group == 0) peek_rows(x[0], exchange + p.in, B, a.chunks, *w);
-#pragma unroll 1
-        for (int tile = 0; tile < count; tile += 2) {
-            float sum[2][4] = {};
-#pragma unroll 1
-            for (int part = 0; part < parts; part += SETS) {
-                const uint4 *pieces = exchange + p.in + part * a.part_pieces;
-#pragma unroll
-                for (int i = 0; i < SETS; i++) {
-                    if (parts > 1 && part + i < parts)
-                        peek_rows(x[i], pieces + i * a.part_pieces, B, a.chunks, *w);
-                }
-#pragma unroll
-                for (int i = 0; i < SETS; i++) {
-                    if (part + i >= parts) break;
-                    await_rows(x[i], pieces + i * a.part_pieces, B, a.chunks, *w);
-                    multiply_pair<T, CHUNKS>(sum, x[i], tile + 1 < count, a, w);
-                }
+            for (int i = 0; i < MOST; i++) {
+                if (i < count) barrier_wait(w->s->full + stage[i], parity[i]);
             }
-            store_sums(sum, tile, tile + 1 < count, B, a.group, sums, *w);
         }
-        meet(w);
-        if (w->warp * WARP < count * TILE * B) {
-            const float *own = sums + (o.active ? w->warp * WARP + w->lane : 0);
-            float y = 0;
+        const bool wraps = w->at.stage + count >= stages;
+        w->at.stage += count - (wraps ? stages : 0);
+        w->at.parity ^= wraps;
+    }
+    __device__ const unsigned char *weights(const worker &w, const arguments &a, int i) const {
+        return w.at_offset<const unsigned char>(a.ring.slots) + stage[i] * S::at(a).slot;
+    }
+    __device__ void release(const worker &w) const {
+        __syncwarp();
 #pragma unroll
-            for (int i = 0; i < MULTIPLIERS; i++) y += own[i * (a.group * TILE * B)];
-            const output_terms t = terms[o.active ? w->tile * TILE + w->n : 0];
-            if (normed) y = norms[w->row].scale * y - norms[w->row].shift * t.folded;
-            finish(o, target, y + t.bias, t.gain);
+        for (int i = 0; i < MOST; i++) {
+            if (w.lane == 0 && i < count) barrier_arrive(w.s->empty + stage[i]);
+        }
+    }
+};
+
+// ---- tiles
+
+enum { TILES_AT_ONCE = 4 };
+
+// The next `count` tiles of weights times rows: the warp's sums (count, B, TILE).
+template <typename S>
+__device__ inline void multiply_tiles(worker *w, const arguments &a, const uint4 (&x)[S::CHUNKS], int count,
+                                      float *to) {
+    constexpr int PAIRS = TILES_AT_ONCE / 2; // two tiles are the M of a product
+    using T = typename S::T;
+    const next_slots<S, TILES_AT_ONCE> slots(w, a, count);
+    const int lane_offset = w->lane / 4 * S::at(a).tile_row + w->lane % 4 * 16 + w->warp * (CHUNK_K * 2);
+    float sums[PAIRS][2][4] = {}; // in two chains
+#pragma unroll
+    for (int i = 0; i < S::CHUNKS; i++) {
+        if (!S::has_chunk(a, w->warp, i)) break;
+        uint4 weight[TILES_AT_ONCE] = {};
+#pragma unroll
+        for (int tile = 0; tile < TILES_AT_ONCE; tile++)
+            if (tile < count)
+                weight[tile] = *reinterpret_cast<const uint4 *>(slots.weights(*w, a, tile) + lane_offset +
+                                                                i * (MULTIPLIERS * CHUNK_K * 2));
+#pragma unroll
+        for (int pair = 0; pair < PAIRS; pair++) {
+            const uint4 &one = weight[2 * pair], &other = weight[2 * pair + 1];
+            mma_16x8x16<T>(sums[pair][0], {one.x, other.x, one.y, other.y}, x[i].x, x[i].y);
+            mma_16x8x16<T>(sums[pair][1], {one.z, other.z, one.w, other.w}, x[i].z, x[i].w);
+        }
+    }
+    slots.release(*w);
+    const int row = w->lane % 4 * 2;
+    float *own = to + row * TILE + w->lane / 4;
+#pragma unroll
+    for (int tile = 0; tile < TILES_AT_ONCE; tile++) {
+#pragma unroll
+        for (int i = 0; i < min(S::B, 2); i++) {
+            const int at = tile % 2 * 2 + i;
+            if (row + i < S::B && tile < count)
+                own[(tile * S::B + i) * TILE] = sums[tile / 2][0][at] + sums[tile / 2][1][at];
+        }
+    }
+}
+
+// The products of the stream with the block's tiles: finish(tile, active, y) for each output, by all lanes of
+// its warp. By all multipliers, once the stream is there; the assistant meets them for each group.
+template <typename S, typename Finish>
+__device__ inline void run_tiles(worker *w, const arguments &a, int tiles, Finish finish) {
+    constexpr int WARP_SUMS = S::GROUP * TILE * S::B;
+    uint4 x[S::CHUNKS];
+    load_rows<S>(x, a, *w);
+#pragma unroll 1
+    for (int group = 0; group < tiles; group += S::GROUP) {
+        const int count = min(S::GROUP, tiles - group), turn = w->take_turn(TURN_SUMS);
+        float *sums = w->at_offset<float>(S::at(a).sums) + turn * (MULTIPLIERS * WARP_SUMS);
+#pragma unroll 1
+        for (int tile = 0; tile < count; tile += TILES_AT_ONCE)
+            multiply_tiles<S>(w, a, x, min(count - tile, (int)TILES_AT_ONCE),
+                              sums + w->warp * WARP_SUMS + tile * (TILE * S::B));
+        meet(w);
+        if (w->warp * WARP >= count * (TILE * S::B)) continue;
+        const bool active = tile_of<S>(*w) < count;
+        const float *finished = sums + (active ? w->warp * WARP + w->lane : 0);
+        float y = 0;
+#pragma unroll
+        for (int i = 0; i < MULTIPLIERS; i++) y += finished[i * WARP_SUMS];
+        const output_terms t = w->s->outputs[turn][active ? tile_of<S>(*w) * TILE + n_of(*w) : 0];
+        const row_norm norm = w->s->norms[row_of<S>(*w)];
+        finish(group + tile_of<S>(*w), active, norm.scale * y - norm.shift * t.folded + t.bias);
+    }
+}
+
+// What the outputs of a group need besides their sums, by the assistant: the multipliers would wait for these
+// loads wherever their code branches.
+template <typename S>
+__device__ inline void load_outputs(worker *w, const arguments &a, const tile_set &tiles, int group,
+                                    const float *bias, const float *folded) {
+    output_terms *terms = w->s->outputs[w->take_turn(TURN_SUMS)];
+#pragma unroll 1
+    for (int i = w->lane; i < S::GROUP * TILE; i += WARP) {
+        const int column = tiles.column(min(group + i / TILE, tiles.count - 1)) + i % TILE;
+        terms[i] = {bias[column], folded[column]};
+    }
+}
+
+// The tile's 8 neighbouring outputs of a row, in each of their lanes.
+template <typename T>
+__device__ inline uint4 piece_of(float y) {
+    const uint32_t pair = pack_pair<T>(y, __shfl_down_sync(FULL_WARP, y, 1, TILE));
+    return make_uint4(__shfl_sync(FULL_WARP, pair, 0, TILE), __shfl_sync(FULL_WARP, pair, 2, TILE),
+                      __shfl_sync(FULL_WARP, pair, 4, TILE), __shfl_sync(FULL_WARP, pair, 6, TILE));
+}
+
+// ---- slices
+
+enum {
+    PAIR_OUTPUTS = 2 * TILE,
+    K_STEPS = HEAD_D / 16,
+    SLICES_AT_ONCE = 4,
+};
+
+// A warp's outputs of the block's C / 8 channels: pairs of tiles warp, warp + MULTIPLIERS.
+template <typename S>
+constexpr int WARP_PAIRS = (S::CHUNKS * CHUNK_K * MULTIPLIERS / CLUSTER + PAIR_OUTPUTS * MULTIPLIERS - 1) /
+                           (PAIR_OUTPUTS * MULTIPLIERS);
+
+template <typename S>
+struct slice_sums {
+    float at[WARP_PAIRS<S>][2][4]; // in two chains
+};
+
+// Adds the next COUNT slices times 64 inputs of each row for each. The inputs of a slice are row_bytes apart
+// from row to row, those of the next slice begin slice_bytes behind.
+template <typename S, int COUNT>
+__device__ inline void multiply_slices(slice_sums<S> *sums, const unsigned char *rows, int row_bytes,
+                                       int slice_bytes, const arguments &a, worker *w) {
+    using T = typename S::T;
+    const int outputs = S::channels(a), i8 = w->lane % 8,
+              swizzle = (w->lane / 16 ^ i8) * 16; // of the lane's piece of k = 0 .. 15
+    const unsigned char *input = rows + min(i8, S::B - 1) * row_bytes + w->lane / 8 * 16;
+    uint32_t x[COUNT][2][4]; // 32 k each
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) {
+        load_matrices(x[i][0], input + i * slice_bytes);
+        load_matrices(x[i][1], input + i * slice_bytes + 64);
+    }
+    const next_slots<S, COUNT> slots(w, a, COUNT);
+#pragma unroll
+    for (int pair = 0; pair < WARP_PAIRS<S>; pair++) {
+        const int first = (w->warp + pair * MULTIPLIERS) * PAIR_OUTPUTS;
+        if (first >= outputs) break;
+        const int offset = (min(first + w->lane / 8 % 2 * TILE, outputs - TILE) + i8) * SLICE_BYTES;
+#pragma unroll
+        for (int i = 0; i < COUNT; i++) {
+            const unsigned char *weights = slots.weights(*w, a, i) + offset;
+#pragma unroll
+            for (int k = 0; k < K_STEPS; k++) {
+                uint32_t weight[4];
+                load_matrices(weight, weights + (swizzle ^ (k * 32)));
+                mma_16x8x16<T>(sums->at[pair][k % 2], weight, x[i][k / 2][k % 2 * 2],
+                               x[i][k / 2][k % 2 * 2 + 1]);
+            }
+        }
+    }
+    slots.release(*w);
+}
+
+template <typename S>
+__device__ inline void add_slices(slice_sums<S> *sums, const unsigned char *rows, int row_bytes,
+                                  int slice_bytes, int count, const arguments &a, worker *w) {
+#pragma unroll 1
+    for (int i = 0; i < count; i += SLICES_AT_ONCE, rows += SLICES_AT_ONCE * slice_bytes) {
+        if (count - i >= 4)
+            multiply_slices<S, 4>(sums, rows, row_bytes, slice_bytes, a, w);
+        else if (count - i == 3)
+            multiply_slices<S, 3>(sums, rows, row_bytes, slice_bytes, a, w);
+        else if (count - i == 2)
+            multiply_slices<S, 2>(sums, rows, row_bytes, slice_bytes, a, w);
+        else
+            multiply_slices<S, 1>(sums, rows, row_bytes, slice_bytes, a, w);
+    }
+}
+
+// Hands the cluster's partial sums of the block's channels to the other clusters.
+template <typename S>
+__device__ inline void publish_slices(const slice_sums<S> &sums, const arguments &a, float *partials,
+                                      const worker &w) {
+    const int outputs = S::channels(a), row = w.lane % 4 * 2, first = w.warp * PAIR_OUTPUTS + w.lane / 4;
+    float *to = partials + (cluster_of_block() * S::B + row) * S::C(a) + rank_of_block() * outputs + first;
+#pragma unroll
+    for (int i = 0; i < WARP_PAIRS<S>; i++) {
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            const int offset = i * MULTIPLIERS * PAIR_OUTPUTS + j / 2 * TILE;
+            if (first + offset < outputs && row + j % 2 < S::B)
+                publish(reinterpret_cast<uint32_t *>(to + j % 2 * S::C(a) + offset),
+                        __float_as_uint(sums.at[i][0][j] + sums.at[i][1][j]));
         }
     }
 }

@@ -2,12 +2,15 @@
 //
 // Every multiprocessor holds one block. A warp of it does nothing but bring the weights that the block will
 // need, layer after layer and step after step, into a ring in shared memory, as far ahead as that has room;
-// the others multiply. Blocks hand activations to each other without barriers (exchange.cuh). Outputs are
-// dealt out in tiles of 8: the 8 outputs of a row are the 16-byte piece that a lane of the next product
-// loads.
+// the others multiply.
 //
-// LayerNorm is deferred (deferred_norm.h). A row's result does not depend on the other rows, nor on how many
-// there are.
+// Eight blocks are a cluster, and hand activations to each other through shared memory. A cluster computes
+// heads of attention all the way from the residual stream through query, key and value, softmax and
+// projection back to the stream, and groups of 64 hidden units of the MLP from FC to FC2. Clusters meet only
+// behind attention and behind the MLP, where the partial sums of all are added up (exchange.cuh): twice a
+// layer, without barriers.
+//
+// LayerNorm is deferred (deferred_norm.h). A row's result does not depend on the other rows.
 #ifndef CUDA_PERSISTENT_STEP_H
 #define CUDA_PERSISTENT_STEP_H
 
@@ -20,8 +23,7 @@
 #include <stdint.h>
 
 enum {
-    PERSISTENT_TILE = 8,
-    PERSISTENT_ROWS = 8, // at most
+    PERSISTENT_ROWS = 4, // at most
     PERSISTENT_D = 64,
 };
 
@@ -50,19 +52,23 @@ struct persistent_rows {
     bool draws; // a kernel behind this one draws the tokens from the logits: one step at a time
 };
 
-// Whether the kernel runs this model and this many rows on the current device: sm_90 with all its
-// multiprocessors free for one block each, a 16-bit type, D = 64, C a multiple of 64 up to 2048, F a multiple
-// of C.
+// Whether the kernel runs this model and this many rows on the current device: sm_90, where clusters of 8
+// blocks, each with a multiprocessor of its own, fit at the same time; a 16-bit type, D = 64, C a multiple of
+// 64 up to 2048, F a multiple of 64.
 bool persistent_supports(enum dtype dtype, int B, int C, int H, int F);
 
-// What the blocks share; one per session. The owner fills it by persistent_prepare once.
-size_t persistent_workspace_bytes(int L, int C, int F, int B);
-CHECKED cudaError_t persistent_prepare(void *workspace, const struct persistent_model *model, int B,
-                                       cudaStream_t stream);
+// Bytes of device memory that the blocks of one session share.
+size_t persistent_workspace_bytes(int L, int C, int B);
+
+// A session's kernel with all that it is launched with. The workspace and what the rows name stay the
+// caller's, and must outlive it.
+struct persistent_step;
+CHECKED cudaError_t persistent_open(const struct persistent_model *model, const struct persistent_rows *rows,
+                                    void *workspace, cudaStream_t stream, struct persistent_step **step);
+void persistent_close(struct persistent_step *step); // NULL is allowed
 
 // Extends every row with 0 < length < max_tokens by `steps` tokens, greedily (lowest id on a tie), or with
-// `draws` computes the logits of one step. `turn` is the session's, zero at first and owned by this function.
-CHECKED cudaError_t persistent_run(const struct persistent_model *model, const struct persistent_rows *rows,
-                                   void *workspace, int steps, int *turn, cudaStream_t stream);
+// `draws` computes the logits of one step.
+CHECKED cudaError_t persistent_run(struct persistent_step *step, int steps, cudaStream_t stream);
 
 #endif

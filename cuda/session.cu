@@ -83,9 +83,9 @@ static void place_activations(struct session_buffers *buffers, struct arena *are
     buffers->attention_workspace = take(arena, ACTIVATIONS, 1, (int64_t)attention_bytes(config, spec));
     buffers->sample_workspace = take(arena, ACTIVATIONS, 1, (int64_t)sample_workspace_bytes(spec->rows));
     if (cached_step_is_persistent(backend, spec))
-        buffers->persistent = take(
-            arena, ACTIVATIONS, 1,
-            (int64_t)persistent_workspace_bytes(config->layers, config->channels, config->inner, spec->rows));
+        buffers->persistent =
+            take(arena, ACTIVATIONS, 1,
+                 (int64_t)persistent_workspace_bytes(config->layers, config->channels, spec->rows));
     if (!cached_step_is_fused(backend, spec) && !cached_step_owns_head(backend, spec)) return;
     buffers->scaled = take(arena, ACTIVATIONS, B, C * size);
     buffers->stats = (float2 *)take(arena, ACTIVATIONS, B, C / NORM_SEGMENT * (int64_t)sizeof(float2));
@@ -204,11 +204,11 @@ static enum status open_parts(struct cuda_session *session, const struct cuda_ba
     const size_t B = (size_t)session->base.spec.rows;
     CUDA_TRY(cudaSetDevice(backend->base.index));
     TRY(cached_step_check(backend, &session->base.spec, error));
-    session->persistent = cached_step_is_persistent(backend, &session->base.spec);
     session->fused = cached_step_is_fused(backend, &session->base.spec);
     session->owns_head = cached_step_owns_head(backend, &session->base.spec);
     TRY(allocate_buffers(session, backend, error)); // first: it refuses absurd sizes
-    if (session->persistent) TRY(cached_step_prepare(session, error));
+    if (cached_step_is_persistent(backend, &session->base.spec))
+        TRY(cached_step_open_persistent(session, error));
     session->collected_rows = (bool *)calloc(B, sizeof *session->collected_rows);
     session->lengths_now = (int *)calloc(B, sizeof *session->lengths_now);
     session->trials =
@@ -238,6 +238,7 @@ void cuda_session_close(struct session *base) {
     cudaSetDevice(base->backend->index);
     cudaStreamSynchronize(cuda_backend_of(session)->stream);
     decode_free_graphs(session);
+    persistent_close(session->persistent);
     for (int i = 0; session->step_events && i <= base->spec.max_tokens; i++) {
         if (session->step_events[i]) cudaEventDestroy(session->step_events[i]);
     }

@@ -59,19 +59,18 @@ struct cuda_session {
     struct session base; // first member
     void *memory;        // device, holds all buffers
     struct session_buffers buffers;
-    bool persistent;              // its cached steps are the persistent kernel (cached_step.h)
-    int persistent_turn;          // owned by persistent_run
-    bool fused;                   // the layers of its cached steps are our own kernels (cached_step.h)
-    bool owns_head;               // and so is their LM head; all are asked of the device once
-    int64_t kv_stride;            // bytes
-    int capacity;                 // N: packed tokens worked on at once
-    int chunk;                    // positions whose logits are computed at once
-    bool *collected_rows;         // (B) host: rows that took part in the last prefill or decode
-    int *lengths_now;             // (B) host: lengths while an uncached decode runs
-    struct gemm_operands *trials; // (L) host: scratch for planning products
-    struct step_graph *graphs;    // captured so far
-    cudaEvent_t pace[2];          // bound how far the host runs ahead
-    cudaEvent_t *step_events;     // (max_tokens + 1) when steps are timed
+    struct persistent_step *persistent; // that runs its cached steps, or NULL (cached_step.h)
+    bool fused;                         // the layers of its cached steps are our own kernels (cached_step.h)
+    bool owns_head;                     // and so is their LM head; both are asked of the device once
+    int64_t kv_stride;                  // bytes
+    int capacity;                       // N: packed tokens worked on at once
+    int chunk;                          // positions whose logits are computed at once
+    bool *collected_rows;               // (B) host: rows that took part in the last prefill or decode
+    int *lengths_now;                   // (B) host: lengths while an uncached decode runs
+    struct gemm_operands *trials;       // (L) host: scratch for planning products
+    struct step_graph *graphs;          // captured so far
+    cudaEvent_t pace[2];                // bound how far the host runs ahead
+    cudaEvent_t *step_events;           // (max_tokens + 1) when steps are timed
 };
 
 static inline struct cuda_backend *cuda_backend_of(const struct cuda_session *session) {

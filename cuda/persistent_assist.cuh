@@ -1,0 +1,141 @@
+// The assistant of the persistent step: one warp of a block that goes through the same phases as those that
+// multiply (persistent_phases.cuh), and has ready what they need when they meet.
+#ifndef CUDA_PERSISTENT_ASSIST_CUH
+#define CUDA_PERSISTENT_ASSIST_CUH
+
+#include "cuda/persistent_attention.cuh"
+#include "cuda/persistent_product.cuh"
+#include "cuda/persistent_stream.cuh"
+
+namespace persistent {
+
+// Bytes that the blocks of the cluster will send this one.
+__device__ inline void expect(const worker &w, uint64_t *barrier, int bytes) {
+    if (w.lane == 0) barrier_expect(barrier, (uint32_t)bytes);
+}
+template <typename S>
+__device__ inline void expect_stream(const worker &w, const arguments &a) {
+    expect(w, &w.s->stream, S::B * S::C(a) / QUAD * (int)sizeof(stream_quad));
+}
+
+// What the block's channels need in front of phase `number`: 2 layer, 2 layer + 1, and 2 L for the LM head.
+template <typename S>
+__device__ inline void load_channels(worker *w, const arguments &a, int number) {
+    stream_terms *terms = w->s->channels[w->take_turn(TURN_CHANNELS)];
+    const int layer = number / 2;
+    const float *bias = number == 0       ? NULL
+                        : number % 2 == 1 ? of_layer<float>(a.m.attprojb, layer)
+                                          : of_layer<float>(a.m.fcprojb, layer - 1),
+                *gain = number % 2 == 1  ? of_layer<float>(a.m.ln2w, layer)
+                        : layer == a.m.L ? a.m.lnfw
+                                         : of_layer<float>(a.m.ln1w, layer);
+#pragma unroll 1
+    for (int i = w->lane; i < S::channels(a); i += WARP) {
+        const int channel = rank_of_block() * S::channels(a) + i;
+        terms[i] = {bias ? bias[channel] : 0, gain[channel]};
+    }
+}
+
+// Beside run_tiles; `awaits`: the phase's first, in front of which the stream comes.
+template <typename S>
+__device__ inline void assist_tiles(worker *w, const arguments &a, const tile_set &tiles, const float *bias,
+                                    const float *folded, bool awaits) {
+    if (tiles.count > 0) load_outputs<S>(w, a, tiles, 0, bias, folded);
+    if (awaits) {
+        barrier_wait(&w->s->stream, (uint32_t)w->take_turn(TURN_STREAM));
+        combine_norms<S>(w, a);
+    }
+#pragma unroll 1
+    for (int group = 0; group < tiles.count; group += S::GROUP) {
+        if (group > 0) load_outputs<S>(w, a, tiles, group, bias, folded);
+        meet(w);
+    }
+}
+
+// Empties what the block published behind this phase in the step before.
+template <typename S>
+__device__ inline void empty_old(const worker &w, const arguments &a, int turn, int number) {
+    const int pieces = S::quads(a);
+    float *old = partials_of<S>(a, turn + 1, number) + cluster_of_block() * (S::B * S::C(a)) +
+                 rank_of_block() * S::channels(a);
+#pragma unroll 1
+    for (int row = 0; row < S::B; row++, old += S::C(a)) {
+        for (int i = w.lane; i < pieces; i += WARP) publish_empty(reinterpret_cast<uint4 *>(old) + i);
+    }
+}
+
+template <typename S>
+__device__ inline void assist_attention(worker *w, const arguments &a, int turn, int layer) {
+    shared_state *s = w->s;
+    const int owned = s->heads_owned;
+    if (owned > 0) expect_stream<S>(*w, a);
+#pragma unroll 1
+    for (int item = 0; item < owned; item += S::HEADS_AT_ONCE) {
+        const head_set heads = heads_of<S>(a, item, owned);
+        expect(*w, &s->qkv, heads.count * S::B * 3 * SLICE_BYTES);
+        expect(*w, &s->attention, attention_bytes<S>(*w, a, heads));
+        if (item == 0) load_channels<S>(w, a, 2 * layer + 1);
+        assist_tiles<S>(w, a, qkv_tiles<S>(a, heads), of_layer<float>(a.m.qkv_biases, layer),
+                        of_layer<float>(a.m.qkv_sums, layer), item == 0);
+        meet(w); // behind the merging of partial results
+    }
+    if (owned == 0) {
+        load_channels<S>(w, a, 2 * layer + 1);
+        meet(w);
+    }
+    empty_old<S>(*w, a, turn, 2 * layer);
+}
+
+template <typename S>
+__device__ inline void assist_mlp(worker *w, const arguments &a, int turn, int layer) {
+    const int owned = w->s->groups_owned;
+    if (owned > 0) {
+        expect_stream<S>(*w, a);
+        expect(*w, &w->s->inner, S::B * owned * SLICE_BYTES);
+    }
+    load_channels<S>(w, a, 2 * layer + 2);
+    if (owned > 0)
+        assist_tiles<S>(w, a, fc_tiles(a, owned), of_layer<float>(a.m.fc_biases, layer),
+                        of_layer<float>(a.m.fc_sums, layer), true);
+    else
+        meet(w);
+    empty_old<S>(*w, a, turn, 2 * layer + 1);
+}
+
+template <typename S>
+__device__ inline void assist_head(worker *w, const arguments &a) {
+    expect_stream<S>(*w, a);
+    load_channels<S>(w, a, 0);
+    assist_tiles<S>(w, a, vocab_tiles(w->s->vocab_owned), a.m.head_biases, a.m.head_sums, true);
+}
+
+// Beside choose_tokens. Candidates of step t are emptied in step t + 2, when all blocks have been past them.
+template <typename S>
+__device__ inline void assist_choice(worker *w, const arguments &a, int turn) {
+    uint2 *old = a.candidates + (size_t)((turn + 1) % 3) * S::B * gridDim.x;
+    if (w->lane < S::B) publish(old + w->lane * gridDim.x + blockIdx.x, make_uint2(EMPTY, EMPTY));
+    meet(w);
+    meet(w);
+}
+
+template <typename S>
+__device__ inline void assist_steps(worker *w, const arguments &a) {
+    int turn = a.turn;
+    load_channels<S>(w, a, 0);
+    meet(w);
+#pragma unroll 1
+    for (int step = 0; step < a.steps; step++) {
+#pragma unroll 1
+        for (int layer = 0; layer < a.m.L; layer++) {
+            assist_attention<S>(w, a, turn, layer);
+            assist_mlp<S>(w, a, turn, layer);
+        }
+        assist_head<S>(w, a);
+        if (!a.r.draws) assist_choice<S>(w, a, turn);
+        turn = turn + 1 == TURNS ? 0 : turn + 1;
+    }
+}
+
+} // namespace persistent
+
+#endif

@@ -1,0 +1,189 @@
+// A step of the persistent kernel as the warps see it that multiply.
+#ifndef CUDA_PERSISTENT_PHASES_CUH
+#define CUDA_PERSISTENT_PHASES_CUH
+
+#include "cuda/persistent_attention.cuh"
+#include "cuda/persistent_product.cuh"
+#include "cuda/persistent_stream.cuh"
+
+namespace persistent {
+
+// Clusters that have something to add to the residual stream behind attention; behind the MLP all do.
+template <typename S>
+__device__ inline int attending_clusters(const arguments &a) {
+    return min(S::H(a), a.clusters);
+}
+
+// ---- attention: from the residual stream to what the cluster's heads add to it
+
+// The newest token's key or value: the block's piece of a head, by one lane.
+template <typename S>
+__device__ inline void append(const worker &w, const arguments &a, int layer, int head, bool value,
+                              uint4 piece) {
+    const int length = w.s->length[row_of<S>(w)];
+    if (length == 0) return;
+    typename S::T *to = keys_of<S>(a, layer, row_of<S>(w), head);
+    if (value) to = values_behind(a, to);
+    reinterpret_cast<uint4 *>(to + (size_t)(length - 1) * HEAD_D)[rank_of_block()] = piece;
+}
+
+// Queries, keys and values of some heads, to the cluster.
+template <typename S>
+__device__ inline void run_qkv(worker *w, const arguments &a, int layer, const head_set &heads) {
+    run_tiles<S>(w, a, 3 * heads.count, [&](int tile, bool active, float y) {
+        const int head = tile / 3, part = tile % 3; // query, key, value
+        const uint4 piece = piece_of<typename S::T>(y);
+        if (!active) return;
+        uint4 *query = w->s->heads[w->turn(TURN_QKV)][head * S::B + row_of<S>(*w)];
+        send(n_of(*w), query + part * HEAD_PIECES + rank_of_block(), piece, &w->s->qkv);
+        if (n_of(*w) == 0 && part > 0)
+            append<S>(*w, a, layer, heads.first + head * a.clusters, part == 2, piece);
+    });
+}
+
+template <typename S>
+__device__ inline void attention_phase(worker *w, const arguments &a, int turn, int layer) {
+    constexpr int ROW_BYTES = sizeof w->s->attended[0];
+    const int owned = w->s->heads_owned;
+    head_set heads = heads_of<S>(a, 0, owned);
+    key_share share = share_of<S>(*w, a, heads);
+    cached_keys keys;
+    load_portion<S>(*w, a, layer, share, share.part, keys); // while the stream is on its way
+    if (layer == 0)
+        embed<S>(w, a, owned > 0);
+    else
+        advance_stream<S>(w, a, partials_of<S>(a, turn, 2 * layer - 1), a.clusters, owned > 0);
+    if (owned == 0) { // the assistant brings the next phase's gains all the same
+        meet(w);
+        return;
+    }
+    barrier_wait(&w->s->stream, (uint32_t)w->take_turn(TURN_STREAM));
+    slice_sums<S> sums = {};
+#pragma unroll 1
+    for (int item = 0;;) {
+        run_qkv<S>(w, a, layer, heads);
+        attend<S>(w, a, layer, heads, share, keys);
+        add_slices<S>(&sums, reinterpret_cast<const unsigned char *>(w->s->attended), ROW_BYTES,
+                      S::B * ROW_BYTES, heads.count, a, w);
+        item += S::HEADS_AT_ONCE;
+        if (item >= owned) break;
+        heads = heads_of<S>(a, item, owned);
+        share = share_of<S>(*w, a, heads);
+        load_portion<S>(*w, a, layer, share, share.part, keys);
+    }
+    publish_slices<S>(sums, a, partials_of<S>(a, turn, 2 * layer), *w);
+    if (S::B == 1 && layer + 1 < a.m.L) // more rows: measured to be slower
+        prefetch_portion<S>(*w, a, layer + 1, share_of<S>(*w, a, heads_of<S>(a, 0, owned)));
+}
+
+// ---- MLP: the same for the cluster's groups of hidden units
+
+template <typename S>
+__device__ inline void mlp_phase(worker *w, const arguments &a, int turn, int layer) {
+    const int owned = w->s->groups_owned, inner_turn = w->take_turn(TURN_INNER);
+    unsigned char *inner = w->at_offset<unsigned char>(S::at(a).inner) + inner_turn * S::B * a.ring.inner_row;
+    advance_stream<S>(w, a, partials_of<S>(a, turn, 2 * layer), attending_clusters<S>(a), owned > 0);
+    if (owned == 0) {
+        meet(w);
+    } else {
+        barrier_wait(&w->s->stream, (uint32_t)w->take_turn(TURN_STREAM));
+        run_tiles<S>(w, a, owned, [&](int tile, bool active, float y) {
+            const uint4 piece = piece_of<typename S::T>(gelu_tanh(y));
+            uint4 *units = reinterpret_cast<uint4 *>(inner + row_of<S>(*w) * a.ring.inner_row);
+            if (active) send(n_of(*w), units + tile * HEAD_PIECES + rank_of_block(), piece, &w->s->inner);
+        });
+        barrier_wait(&w->s->inner, (uint32_t)inner_turn);
+    }
+    slice_sums<S> sums = {};
+    add_slices<S>(&sums, inner, a.ring.inner_row, SLICE_BYTES, owned, a, w);
+    publish_slices<S>(sums, a, partials_of<S>(a, turn, 2 * layer + 1), *w);
+}
+
+// ---- LM head
+
+// The best logit that this thread finished.
+template <typename S>
+__device__ inline best head_phase(worker *w, const arguments &a, int turn) {
+    best found = {-INFINITY, a.m.V};
+    advance_stream<S>(w, a, partials_of<S>(a, turn, 2 * a.m.L - 1), a.clusters, true);
+    barrier_wait(&w->s->stream, (uint32_t)w->take_turn(TURN_STREAM));
+    const tile_set tiles = vocab_tiles(w->s->vocab_owned);
+    run_tiles<S>(w, a, tiles.count, [&](int tile, bool active, float y) {
+        const int id = tiles.column(tile) + n_of(*w);
+        if (!active || id >= a.m.V) return;
+        if (a.r.logits && row_of<S>(*w) < a.r.B) a.r.logits[(size_t)row_of<S>(*w) * a.r.ld + id] = y;
+        if (y > found.value) found = {y, id}; // ids rise: the first of equals stays
+    });
+    return found;
+}
+
+__device__ inline best best_of_lanes(best found, int lanes) {
+#pragma unroll 1
+    for (int step = lanes / 2; step > 0; step /= 2)
+        found = better(found, {__shfl_xor_sync(FULL_WARP, found.value, step),
+                               __shfl_xor_sync(FULL_WARP, found.id, step)});
+    return found;
+}
+
+// Every block tells all others its best token of each row, and all take the same best: the barrier that ends
+// a step.
+template <typename S>
+__device__ inline void choose_tokens(worker *w, const arguments &a, int turn, best found) {
+    const int blocks = (int)gridDim.x;
+    uint2 *candidates = a.candidates + (size_t)(turn % 3) * S::B * blocks;
+    shared_state *s = w->s;
+    found = best_of_lanes(found, TILE);
+    if (n_of(*w) == 0 && tile_of<S>(*w) < S::GROUP) s->found[tile_of<S>(*w) * S::B + row_of<S>(*w)] = found;
+    meet(w); // and all that the block emptied has been emptied
+    if (w->warp == 0 && w->lane < S::B) {
+        best winner = s->found[w->lane];
+#pragma unroll 1
+        for (int tile = 1; tile < S::GROUP; tile++) winner = better(winner, s->found[tile * S::B + w->lane]);
+        publish_release(candidates + w->lane * blocks + blockIdx.x,
+                        make_uint2(__float_as_uint(winner.value), (uint32_t)winner.id));
+    }
+    if (w->warp < S::B) { // one warp a row
+        const uint2 *of_row = candidates + w->warp * blocks;
+        best winner = {-INFINITY, a.m.V};
+#pragma unroll 1
+        for (int block = w->lane; block < blocks; block += WARP) {
+            uint2 pair = peek(of_row + block);
+            while (pair.y == EMPTY) pair = peek(of_row + block);
+            winner = better(winner, {__uint_as_float(pair.x), (int)pair.y});
+        }
+        acquire_seen();
+        winner = best_of_lanes(winner, WARP);
+        const int length = s->length[w->warp];
+        if (w->lane == 0 && length > 0 && length < a.r.max_tokens) {
+            const int token = winner.id < a.m.V ? winner.id : 0; // all NaN: still an id
+            s->token[w->warp] = token;
+            s->length[w->warp] = length + 1;
+            if (blockIdx.x == 0) {
+                a.r.tokens[(size_t)w->warp * a.r.max_tokens + length] = token;
+                a.r.lengths[w->warp] = length + 1;
+            }
+        }
+    }
+    meet(w);
+}
+
+template <typename S>
+__device__ inline void multiply_steps(worker *w, const arguments &a) {
+    int turn = a.turn;
+    meet(w); // the assistant has brought the first gains
+#pragma unroll 1
+    for (int step = 0; step < a.steps; step++) {
+#pragma unroll 1
+        for (int layer = 0; layer < a.m.L; layer++) {
+            attention_phase<S>(w, a, turn, layer);
+            mlp_phase<S>(w, a, turn, layer);
+        }
+        const best found = head_phase<S>(w, a, turn);
+        if (!a.r.draws) choose_tokens<S>(w, a, turn, found);
+        turn = turn + 1 == TURNS ? 0 : turn + 1;
+    }
+}
+
+} // namespace persistent
+
+#endif

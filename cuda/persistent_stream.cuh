@@ -1,0 +1,209 @@
+// The residual stream of the persistent step.
+//
+// Every cluster has all of it, each block of a cluster one eighth of the channels, as f32. Behind attention
+// and behind the MLP each cluster has a partial sum for every channel: a block adds up those of its channels
+// in a fixed order, so that all clusters get the same bits, and sends the result, scaled for the next
+// LayerNorm, to the blocks of its cluster.
+#ifndef CUDA_PERSISTENT_STREAM_CUH
+#define CUDA_PERSISTENT_STREAM_CUH
+
+#include "cuda/persistent_block.cuh"
+
+namespace persistent {
+
+// Neighbouring lanes that add up a quad: fewer for more rows, so that the warps take all quads at once.
+template <typename S>
+constexpr int ADDERS = S::B == 1   ? 8
+                       : S::B == 2 ? 4
+                                   : 2;
+template <typename S>
+constexpr int LOADS = MAX_CLUSTERS / ADDERS<S>; // partial sums of a lane
+template <typename S>
+constexpr int WARP_QUADS = WARP / ADDERS<S>;
+template <typename S>
+constexpr int AT_ONCE = WARP_QUADS<S> *MULTIPLIERS; // quads of all warps
+
+// Four channels of a row. `item` counts those of the block: row * quads + quad.
+struct stream_place {
+    int item, row, quad;
+};
+template <typename S>
+__device__ inline stream_place place_of(const arguments &a, int item) {
+    const int row = S::B == 1 ? 0 : (int)((unsigned)item / (unsigned)S::quads(a));
+    return {item, row, item - row * S::quads(a)};
+}
+
+__device__ inline float4 add(float4 a, float4 b) {
+    return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
+}
+
+// Each of `lanes` neighbouring lanes gets the sum over them.
+template <int lanes>
+__device__ inline float4 add_lanes(float4 sum) {
+#pragma unroll
+    for (int step = 1; step < lanes; step *= 2) {
+        sum = add(sum, make_float4(
+                           __shfl_xor_sync(FULL_WARP, sum.x, step), __shfl_xor_sync(FULL_WARP, sum.y, step),
+                           __shfl_xor_sync(FULL_WARP, sum.z, step), __shfl_xor_sync(FULL_WARP, sum.w, step)));
+    }
+    return sum;
+}
+
+// The quad for the next LayerNorm to all blocks of the cluster, some from each of the quad's lanes.
+template <typename S>
+__device__ inline void send_quad(const worker &w, const arguments &a, const stream_place &p, float4 x,
+                                 float4 gain) {
+    const float unit = SCALED_UNIT<typename S::T>;
+    const float d1 = x.y - x.x, d2 = x.z - x.x, d3 = x.w - x.x, shift = (d1 + d2 + d3) / QUAD;
+    stream_quad quad;
+    quad.scaled[0] = pack_pair<typename S::T>(x.x * gain.x * unit, x.y * gain.y * unit);
+    quad.scaled[1] = pack_pair<typename S::T>(x.z * gain.z * unit, x.w * gain.w * unit);
+    quad.mean = x.x + shift;
+    quad.squares = shift * shift + (d1 - shift) * (d1 - shift) + (d2 - shift) * (d2 - shift) +
+                   (d3 - shift) * (d3 - shift);
+    stream_quad *to = w.at_offset<stream_quad>(S::at(a).stream + p.row * S::at(a).stream_row) +
+                      rank_of_block() * S::quads(a) + p.quad;
+#pragma unroll
+    for (int rank = 0; rank < CLUSTER; rank += ADDERS<S>)
+        send(rank + w.lane % ADDERS<S>, to, reinterpret_cast<const uint4 &>(quad), &w.s->stream);
+}
+
+// A lane's share of a quad's partial sums: those of clusters lane, lane + ADDERS, ...
+template <typename S>
+struct quad_loads {
+    uint4 part[LOADS<S>];
+
+    // from: of the first cluster, `stride` from each to the next; `last` is the last.
+    __device__ void peek_all(const uint4 *from, int stride, int lane, int last) {
+#pragma unroll
+        for (int j = 0; j < LOADS<S>; j++) part[j] = peek(from + min(lane + j * ADDERS<S>, last) * stride);
+    }
+    __device__ uint32_t highest() const { // EMPTY if a word of them is
+        uint32_t found = 0;
+#pragma unroll
+        for (int j = 0; j < LOADS<S>; j++)
+            found = max(found, max(max(part[j].x, part[j].y), max(part[j].z, part[j].w)));
+        return found;
+    }
+    __device__ float4 sum(int lane, int last) const {
+        float4 sum = make_float4(0, 0, 0, 0);
+#pragma unroll
+        for (int j = 0; j < LOADS<S>; j++) {
+            if (lane + j * ADDERS<S> <= last)
+                sum = add(sum, make_float4(__uint_as_float(part[j].x), __uint_as_float(part[j].y),
+                                           __uint_as_float(part[j].z), __uint_as_float(part[j].w)));
+        }
+        return sum;
+    }
+};
+
+// Four channels as they are before the partial sums come.
+struct quad_before {
+    stream_place place;
+    float4 x, gain; // x: with the bias
+};
+template <typename S>
+__device__ inline quad_before load_before(const worker &w, const arguments &a, const stream_terms *terms,
+                                          int item) {
+    quad_before q;
+    q.place = place_of<S>(a, item);
+    const stream_terms *own = terms + q.place.quad * QUAD;
+    const float4 residual = w.at_offset<const float4>(S::at(a).residual)[item];
+    q.x = add(residual, make_float4(own[0].bias, own[1].bias, own[2].bias, own[3].bias));
+    q.gain = make_float4(own[0].gain, own[1].gain, own[2].gain, own[3].gain);
+    return q;
+}
+
+// One item; lanes beyond the last item repeat that. By whole warps.
+template <typename S>
+__device__ inline void add_partials(worker *w, const arguments &a, const float *partials, int count,
+                                    bool sends, const stream_terms *terms, int item) {
+    const int items = S::B * S::quads(a), lane = w->lane % ADDERS<S>;
+    const quad_before before = load_before<S>(*w, a, terms, min(item, items - 1));
+    const uint4 *from = reinterpret_cast<const uint4 *>(partials + before.place.row * S::C(a) +
+                                                        rank_of_block() * S::channels(a)) +
+                        before.place.quad;
+    constexpr int HINT = LOADS<S> / 2; // of many rows, polling everything would keep the L2 from it
+    const int stride = S::B * S::C(a) / QUAD;
+    while (S::B > 1 &&
+           __any_sync(FULL_WARP, is_empty(peek(from + min(lane + HINT * ADDERS<S>, count - 1) * stride)))) {
+    }
+    quad_loads<S> loads;
+    do // no branch per load: when the last warp of all blocks notices its sums decides a step's time
+        loads.peek_all(from, stride, lane, count - 1);
+    while (__any_sync(FULL_WARP, loads.highest() == EMPTY));
+    const float4 x = add(before.x, add_lanes<ADDERS<S>>(loads.sum(lane, count - 1)));
+    if (item < items) {
+        if (lane == 0) w->at_offset<float4>(S::at(a).residual)[item] = x;
+        if (sends) send_quad<S>(*w, a, before.place, x, before.gain);
+    }
+    __syncwarp();
+}
+
+// Adds the partial sums of `count` clusters to the block's channels; `sends`: somebody in the cluster wants
+// the result. By all multipliers.
+template <typename S>
+__device__ inline void advance_stream(worker *w, const arguments &a, const float *partials, int count,
+                                      bool sends) {
+    const stream_terms *terms = w->s->channels[w->take_turn(TURN_CHANNELS)];
+    const int items = S::B * S::quads(a);
+#pragma unroll 1
+    for (int first = w->warp * WARP_QUADS<S>; first < items; first += AT_ONCE<S>)
+        add_partials<S>(w, a, partials, count, sends, terms, first + w->lane / ADDERS<S>);
+}
+
+// The newest token of each row: the block's channels of it.
+template <typename S>
+__device__ inline void embed(worker *w, const arguments &a, bool sends) {
+    using T = typename S::T;
+    const T *wte = static_cast<const T *>(a.m.wte), *wpe = static_cast<const T *>(a.m.wpe);
+    const stream_terms *terms = w->s->channels[w->take_turn(TURN_CHANNELS)];
+    const int items = S::B * S::quads(a);
+#pragma unroll 1
+    for (int item = w->warp * WARP_QUADS<S> + w->lane / ADDERS<S>; item < items; item += AT_ONCE<S>) {
+        const stream_place p = place_of<S>(a, item);
+        const int length = w->s->length[p.row],
+                  channel = rank_of_block() * (S::C(a) / CLUSTER) + p.quad * QUAD;
+        float4 x = make_float4(0, 0, 0, 0);
+        if (length > 0)
+            x = add(load_widened(wte + (size_t)w->s->token[p.row] * S::C(a) + channel),
+                    load_widened(wpe + (size_t)(length - 1) * S::C(a) + channel));
+        if (w->lane % ADDERS<S> == 0) w->at_offset<float4>(S::at(a).residual)[item] = x;
+        const stream_terms *own = terms + p.quad * QUAD;
+        if (sends) send_quad<S>(*w, a, p, x, make_float4(own[0].gain, own[1].gain, own[2].gain, own[3].gain));
+    }
+}
+
+// norms[row] of the stream, by the assistant: as many lanes a row as there are for a power of two of rows.
+// All deviations are taken from the mean of the row's first quad.
+template <typename S>
+__device__ inline void combine_norms(worker *w, const arguments &a) {
+    const int B = S::B, quads = S::C(a) / QUAD,
+              lanes = B > 4   ? 4
+                      : B > 2 ? 8
+                      : B > 1 ? 16
+                              : 32,
+              row = min(w->lane / lanes, B - 1);
+    const stream_quad *stream = w->at_offset<const stream_quad>(S::at(a).stream + row * S::at(a).stream_row);
+    const float pivot = stream[0].mean;
+    float sum = 0, squares = 0;
+#pragma unroll 4
+    for (int quad = w->lane % lanes; quad < quads; quad += lanes) {
+        const float d = stream[quad].mean - pivot;
+        sum += d;
+        squares += stream[quad].squares + QUAD * d * d;
+    }
+#pragma unroll
+    for (int step = lanes / 2; step > 0; step /= 2) {
+        sum += __shfl_xor_sync(FULL_WARP, sum, step);
+        squares += __shfl_xor_sync(FULL_WARP, squares, step);
+    }
+    sum /= (float)quads;
+    const float mean = pivot + sum, variance = fmaxf(squares / (float)S::C(a) - sum * sum, 0.0f),
+                deviation = rsqrtf(variance + a.m.epsilon);
+    if (w->lane % lanes == 0) w->s->norms[row] = {deviation / SCALED_UNIT<typename S::T>, deviation * mean};
+}
+
+} // namespace persistent
+
+#endif
