@@ -46,7 +46,7 @@ __device__ inline void assist_tiles(worker *w, const arguments &a, const tile_se
         combine_norms<S>(w, a);
     }
 #pragma unroll 1
-    for (int group = 0; group < tiles.count; group += S::GROUP) {
+    for (int group = 0; group < tiles.count; group += GROUP) {
         if (group > 0) load_outputs<S>(w, a, tiles, group, bias, folded);
         meet(w);
     }

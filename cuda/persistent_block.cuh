@@ -25,7 +25,7 @@ enum {
     MULTIPLIER_REGISTERS = 224,    // of the first two, which the third makes room for
     OTHER_REGISTERS = 56,          //
     WORKER_WARPS = 9,              // all but the feeder and the idle ones
-    MAX_GROUP = 8,                 // tiles of outputs that are finished at once
+    GROUP = 8,                     // tiles of outputs that are finished at once
     FINISHED = 256,                // outputs, one by each multiplier's thread
     MAX_C = NORM_MAX_C,            //
     MAX_STAGES = 24,               // slots of weights in shared memory
@@ -41,11 +41,7 @@ enum {
 };
 static_assert(HEAD_PIECES == CLUSTER, "each block computes one piece of a head and of a group");
 
-// Tiles that are finished at once.
-__host__ __device__ constexpr int group_of(int B) {
-    const int most = FINISHED / (TILE * B) / 2 * 2;
-    return most < MAX_GROUP ? most : (int)MAX_GROUP;
-}
+static_assert(GROUP * TILE * MAX_ROWS == FINISHED, "a group of all rows is finished at once");
 
 // Which cluster this block is in, and which of the cluster's blocks it is.
 __device__ inline int cluster_of_block() {
@@ -84,7 +80,7 @@ struct shared_state {
     // Of some queries, row after row of a head: query, key and value, now and the next time.
     uint4 heads[2][MAX_QUERIES][3 * HEAD_PIECES + 1];
     uint4 attended[MAX_QUERIES][HEAD_PIECES + 1]; // what attention answers them
-    output_terms outputs[2][MAX_GROUP * TILE];
+    output_terms outputs[2][GROUP * TILE];
     alignas(16) stream_terms channels[2][MAX_C / CLUSTER];
     best found[FINISHED / TILE];
     int token[MAX_ROWS], length[MAX_ROWS];
@@ -94,7 +90,7 @@ struct shared_state {
 // Offsets in shared memory, in bytes. A row of 16-bit values is a few bytes longer than its values, so that
 // neighbouring rows lie in different banks.
 struct shared_layout {
-    int sums;           // f32 (2, MULTIPLIERS, group * TILE * B): products by warp
+    int sums;           // f32 (2, MULTIPLIERS, GROUP * TILE * B): products by warp
     int residual;       // f32 (B, C / 8): the block's channels of the residual stream
     int stream;         // (B, stream_row bytes): C / 4 stream_quads
     int stream_row;     //
@@ -107,7 +103,7 @@ __host__ __device__ constexpr int round_up(int bytes, int to) {
 __host__ __device__ constexpr shared_layout shared_layout_of(int B, int C) {
     shared_layout at = {};
     at.sums = round_up((int)sizeof(shared_state), 16);
-    at.residual = at.sums + 2 * MULTIPLIERS * group_of(B) * TILE * B * (int)sizeof(float);
+    at.residual = at.sums + 2 * MULTIPLIERS * GROUP * TILE * B * (int)sizeof(float);
     at.stream = at.residual + B * C / CLUSTER * (int)sizeof(float);
     at.stream_row = (C / QUAD + 1) * (int)sizeof(stream_quad);
     at.inner = at.stream + B * at.stream_row;
@@ -139,9 +135,10 @@ struct arguments {
 template <typename Element, int C_, int B_>
 struct shape {
     using T = Element;
-    static constexpr int B = B_, GROUP = group_of(B),                           //
-        CHUNKS = ((C_ ? C_ : MAX_C) / CHUNK_K + MULTIPLIERS - 1) / MULTIPLIERS, // of a warp, at most
-        HEADS_AT_ONCE = MAX_QUERIES / B;                                        // of a cluster
+    static constexpr int B = B_;
+    // Of a warp, at most; heads of a cluster.
+    static constexpr int CHUNKS = ((C_ ? C_ : MAX_C) / CHUNK_K + MULTIPLIERS - 1) / MULTIPLIERS;
+    static constexpr int HEADS_AT_ONCE = MAX_QUERIES / B;
 
     __device__ static int C(const arguments &a) { return C_ ? C_ : a.m.C; }
     __device__ static int H(const arguments &a) { return C(a) / HEAD_D; }
@@ -244,6 +241,7 @@ __device__ inline void send(int rank, void *to, uint4 piece, uint64_t *barrier) 
     cluster_store(cluster_address(shared_address(to), rank), piece,
                   cluster_address(shared_address(barrier), rank));
 }
+
 } // namespace persistent
 
 #endif

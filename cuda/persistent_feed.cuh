@@ -43,8 +43,8 @@ __device__ inline void feed_slice(feeder *f, const arguments &a, const CUtensorM
                                   int layer) {
     unsigned char *slot = f->next_slot<S>(a);
     if (f->lane == 0)
-        copy_slice_once(slot, map, input, rank_of_block() * (S::C(a) / CLUSTER), layer,
-                        f->s->full + f->at.stage, f->policy);
+        copy_slice_once(slot, map, input, rank_of_block() * S::channels(a), layer, f->s->full + f->at.stage,
+                        f->policy);
     f->at.advance(a.ring.stages);
 }
 

@@ -133,12 +133,12 @@ __device__ inline void choose_tokens(worker *w, const arguments &a, int turn, be
     uint2 *candidates = a.candidates + (size_t)(turn % 3) * S::B * blocks;
     shared_state *s = w->s;
     found = best_of_lanes(found, TILE);
-    if (n_of(*w) == 0 && tile_of<S>(*w) < S::GROUP) s->found[tile_of<S>(*w) * S::B + row_of<S>(*w)] = found;
+    if (n_of(*w) == 0 && tile_of<S>(*w) < GROUP) s->found[tile_of<S>(*w) * S::B + row_of<S>(*w)] = found;
     meet(w); // and all that the block emptied has been emptied
     if (w->warp == 0 && w->lane < S::B) {
         best winner = s->found[w->lane];
 #pragma unroll 1
-        for (int tile = 1; tile < S::GROUP; tile++) winner = better(winner, s->found[tile * S::B + w->lane]);
+        for (int tile = 1; tile < GROUP; tile++) winner = better(winner, s->found[tile * S::B + w->lane]);
         publish_release(candidates + w->lane * blocks + blockIdx.x,
                         make_uint2(__float_as_uint(winner.value), (uint32_t)winner.id));
     }

@@ -117,12 +117,12 @@ __device__ inline void multiply_tiles(worker *w, const arguments &a, const uint4
 // its warp. By all multipliers, once the stream is there; the assistant meets them for each group.
 template <typename S, typename Finish>
 __device__ inline void run_tiles(worker *w, const arguments &a, int tiles, Finish finish) {
-    constexpr int WARP_SUMS = S::GROUP * TILE * S::B;
+    constexpr int WARP_SUMS = GROUP * TILE * S::B;
     uint4 x[S::CHUNKS];
     load_rows<S>(x, a, *w);
 #pragma unroll 1
-    for (int group = 0; group < tiles; group += S::GROUP) {
-        const int count = min(S::GROUP, tiles - group), turn = w->take_turn(TURN_SUMS);
+    for (int group = 0; group < tiles; group += GROUP) {
+        const int count = min((int)GROUP, tiles - group), turn = w->take_turn(TURN_SUMS);
         float *sums = w->at_offset<float>(S::at(a).sums) + turn * (MULTIPLIERS * WARP_SUMS);
 #pragma unroll 1
         for (int tile = 0; tile < count; tile += TILES_AT_ONCE)
@@ -148,7 +148,7 @@ __device__ inline void load_outputs(worker *w, const arguments &a, const tile_se
                                     const float *bias, const float *folded) {
     output_terms *terms = w->s->outputs[w->take_turn(TURN_SUMS)];
 #pragma unroll 1
-    for (int i = w->lane; i < S::GROUP * TILE; i += WARP) {
+    for (int i = w->lane; i < GROUP * TILE; i += WARP) {
         const int column = tiles.column(min(group + i / TILE, tiles.count - 1)) + i % TILE;
         terms[i] = {bias[column], folded[column]};
     }

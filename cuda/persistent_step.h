@@ -1,8 +1,8 @@
 // Decode steps of few rows as one kernel that stays on the device for many tokens (sm_90).
 //
-// Every multiprocessor holds one block. A warp of it does nothing but bring the weights that the block will
-// need, layer after layer and step after step, into a ring in shared memory, as far ahead as that has room;
-// the others multiply.
+// Blocks have a multiprocessor each. A warp of every block does nothing but bring the weights that the block
+// will need, layer after layer and step after step, into a ring in shared memory, as far ahead as that has
+// room; the others multiply.
 //
 // Eight blocks are a cluster, and hand activations to each other through shared memory. A cluster computes
 // heads of attention all the way from the residual stream through query, key and value, softmax and
@@ -10,7 +10,8 @@
 // behind attention and behind the MLP, where the partial sums of all are added up (exchange.cuh): twice a
 // layer, without barriers.
 //
-// LayerNorm is deferred (deferred_norm.h). A row's result does not depend on the other rows.
+// LayerNorm is deferred (deferred_norm.h). A row's result does not depend on the other rows, but its
+// rounding on how many there are.
 #ifndef CUDA_PERSISTENT_STEP_H
 #define CUDA_PERSISTENT_STEP_H
 

@@ -23,14 +23,14 @@ constexpr int WARP_QUADS = WARP / ADDERS<S>;
 template <typename S>
 constexpr int AT_ONCE = WARP_QUADS<S> *MULTIPLIERS; // quads of all warps
 
-// Four channels of a row. `item` counts those of the block: row * quads + quad.
+// Four channels of a row of the block. Items count them: row * quads + quad.
 struct stream_place {
-    int item, row, quad;
+    int row, quad;
 };
 template <typename S>
 __device__ inline stream_place place_of(const arguments &a, int item) {
     const int row = S::B == 1 ? 0 : (int)((unsigned)item / (unsigned)S::quads(a));
-    return {item, row, item - row * S::quads(a)};
+    return {row, item - row * S::quads(a)};
 }
 
 __device__ inline float4 add(float4 a, float4 b) {
@@ -47,6 +47,10 @@ __device__ inline float4 add_lanes(float4 sum) {
                            __shfl_xor_sync(FULL_WARP, sum.z, step), __shfl_xor_sync(FULL_WARP, sum.w, step)));
     }
     return sum;
+}
+
+__device__ inline float4 gains_of(const stream_terms *quad) {
+    return make_float4(quad[0].gain, quad[1].gain, quad[2].gain, quad[3].gain);
 }
 
 // The quad for the next LayerNorm to all blocks of the cluster, some from each of the quad's lanes.
@@ -110,7 +114,7 @@ __device__ inline quad_before load_before(const worker &w, const arguments &a, c
     const stream_terms *own = terms + q.place.quad * QUAD;
     const float4 residual = w.at_offset<const float4>(S::at(a).residual)[item];
     q.x = add(residual, make_float4(own[0].bias, own[1].bias, own[2].bias, own[3].bias));
-    q.gain = make_float4(own[0].gain, own[1].gain, own[2].gain, own[3].gain);
+    q.gain = gains_of(own);
     return q;
 }
 
@@ -162,28 +166,22 @@ __device__ inline void embed(worker *w, const arguments &a, bool sends) {
 #pragma unroll 1
     for (int item = w->warp * WARP_QUADS<S> + w->lane / ADDERS<S>; item < items; item += AT_ONCE<S>) {
         const stream_place p = place_of<S>(a, item);
-        const int length = w->s->length[p.row],
-                  channel = rank_of_block() * (S::C(a) / CLUSTER) + p.quad * QUAD;
+        const int length = w->s->length[p.row], channel = rank_of_block() * S::channels(a) + p.quad * QUAD;
         float4 x = make_float4(0, 0, 0, 0);
         if (length > 0)
             x = add(load_widened(wte + (size_t)w->s->token[p.row] * S::C(a) + channel),
                     load_widened(wpe + (size_t)(length - 1) * S::C(a) + channel));
         if (w->lane % ADDERS<S> == 0) w->at_offset<float4>(S::at(a).residual)[item] = x;
-        const stream_terms *own = terms + p.quad * QUAD;
-        if (sends) send_quad<S>(*w, a, p, x, make_float4(own[0].gain, own[1].gain, own[2].gain, own[3].gain));
+        if (sends) send_quad<S>(*w, a, p, x, gains_of(terms + p.quad * QUAD));
     }
 }
 
-// norms[row] of the stream, by the assistant: as many lanes a row as there are for a power of two of rows.
-// All deviations are taken from the mean of the row's first quad.
+// norms[row] of the stream, by the assistant: as many lanes a row as there are. All deviations are taken from
+// the mean of the row's first quad.
 template <typename S>
 __device__ inline void combine_norms(worker *w, const arguments &a) {
-    const int B = S::B, quads = S::C(a) / QUAD,
-              lanes = B > 4   ? 4
-                      : B > 2 ? 8
-                      : B > 1 ? 16
-                              : 32,
-              row = min(w->lane / lanes, B - 1);
+    constexpr int lanes = WARP / S::B;
+    const int quads = S::C(a) / QUAD, row = w->lane / lanes;
     const stream_quad *stream = w->at_offset<const stream_quad>(S::at(a).stream + row * S::at(a).stream_row);
     const float pivot = stream[0].mean;
     float sum = 0, squares = 0;
