@@ -27,69 +27,16 @@ static double tolerance_of(const char *name, enum dtype dtype) {
     return tolerance;
 }
 
-static void require_ok(enum status status, const struct error *error) {
-    if (status != STATUS_OK) fail_msg("status %d: %s", (int)status, error->message);
-}
-
-// One greedy run, keeping the logits behind every token.
-struct run {
-    int rows, steps, vocab;
-    int32_t *tokens; // (steps, rows)
-    float *logits;   // (steps, rows, V)
-};
-
-static struct run run_by_path(struct backend *backend, bool kv_cache, enum decode_path path, int rows,
-                              const int *row_lengths, const int32_t *prompts) {
-    int V = backend_config(backend)->vocab;
-    struct run run = {rows, new_tokens, V, NULL, NULL};
-    run.tokens = calloc((size_t)(new_tokens * rows), sizeof *run.tokens);
-    run.logits = calloc((size_t)(new_tokens * rows) * (size_t)V, sizeof *run.logits);
-    assert_non_null(run.tokens);
-    assert_non_null(run.logits);
-    struct error error = {0};
+static struct fixture_run run_by_path(struct backend *backend, bool kv_cache, enum decode_path path, int rows,
+                                      const int *row_lengths, const int32_t *prompts) {
     struct session_spec spec = fixture_spec(rows, max_tokens, kv_cache);
     spec.decode_path = path;
-    struct session *session = fixture_session(backend, spec);
-    fixture_prefill(session, rows, row_lengths, prompts);
-    for (int step = 0; step < new_tokens; step++) {
-        if (step > 0) require_ok(session_decode(session, 1, &error), &error);
-        require_ok(session_collect(session, run.tokens + step * rows, &error), &error);
-        for (int row = 0; row < rows; row++) {
-            float *logits = run.logits + (size_t)(step * rows + row) * (size_t)V;
-            require_ok(session_logits(session, row, logits, &error), &error);
-        }
-    }
-    session_close(session);
-    return run;
+    return fixture_run_steps(backend, spec, row_lengths, prompts, new_tokens);
 }
 
-static struct run run_rows(struct backend *backend, bool kv_cache, int rows, const int *row_lengths,
-                           const int32_t *prompts) {
+static struct fixture_run run_rows(struct backend *backend, bool kv_cache, int rows, const int *row_lengths,
+                                   const int32_t *prompts) {
     return run_by_path(backend, kv_cache, DECODE_AUTO, rows, row_lengths, prompts);
-}
-
-static void run_free(struct run run) {
-    free(run.tokens);
-    free(run.logits);
-}
-
-// Row `a_row` of a equals row `b_row` of b: logits within the tolerance, tokens equal until a near-tie.
-static void check_rows_equal(const char *what, struct run a, int a_row, struct run b, int b_row,
-                             double tolerance) {
-    for (int step = 0; step < a.steps; step++) {
-        const float *x = a.logits + (size_t)(step * a.rows + a_row) * (size_t)a.vocab;
-        const float *y = b.logits + (size_t)(step * b.rows + b_row) * (size_t)b.vocab;
-        for (int v = 0; v < a.vocab; v++) {
-            if (!(fabs((double)x[v] - (double)y[v]) <= 2 * tolerance)) {
-                fail_msg("%s: step %d logit %d: %g against %g", what, step, v, (double)x[v], (double)y[v]);
-            }
-        }
-        int32_t s = a.tokens[step * a.rows + a_row], t = b.tokens[step * b.rows + b_row];
-        if (s == t) continue;
-        if (fabs((double)x[s] - (double)x[t]) > 4 * tolerance)
-            fail_msg("%s: step %d: token %d against %d", what, step, s, t);
-        return; // a near-tie: what follows it differs for good reason
-    }
 }
 
 static void for_each_dtype(void (*check)(struct backend *, double tolerance)) {
@@ -111,11 +58,11 @@ static void make_prompts(int32_t *prompts) {
 static void check_cache_on_off(struct backend *backend, double tolerance) {
     int32_t prompts[prompt_tokens];
     make_prompts(prompts);
-    struct run on = run_rows(backend, true, B, lengths, prompts);
-    struct run off = run_rows(backend, false, B, lengths, prompts);
-    for (int row = 0; row < B; row++) check_rows_equal("cache on and off", on, row, off, row, tolerance);
-    run_free(on);
-    run_free(off);
+    struct fixture_run on = run_rows(backend, true, B, lengths, prompts);
+    struct fixture_run off = run_rows(backend, false, B, lengths, prompts);
+    for (int row = 0; row < B; row++) fixture_check_rows("cache on and off", &on, row, &off, row, tolerance);
+    fixture_run_free(on);
+    fixture_run_free(off);
 }
 
 // Whether sessions of so many rows may decode by other kernels than the plain ones.
@@ -136,16 +83,16 @@ static void check_large_batch(struct backend *backend, double tolerance) {
     int total = 0;
     for (int row = 0; row < ROWS; row++) total += row_lengths[row] = 1 + row * 7 % 40;
     fixture_random_tokens(11, 1031, total, prompts);
-    struct run graph = run_by_path(backend, true, DECODE_GRAPH, ROWS, row_lengths, prompts);
-    struct run automatic = run_by_path(backend, true, DECODE_AUTO, ROWS, row_lengths, prompts);
-    struct run fused = run_by_path(backend, true, DECODE_FUSED, ROWS, row_lengths, prompts);
+    struct fixture_run graph = run_by_path(backend, true, DECODE_GRAPH, ROWS, row_lengths, prompts);
+    struct fixture_run automatic = run_by_path(backend, true, DECODE_AUTO, ROWS, row_lengths, prompts);
+    struct fixture_run fused = run_by_path(backend, true, DECODE_FUSED, ROWS, row_lengths, prompts);
     for (int row = 0; row < ROWS; row++) {
-        check_rows_equal("a large batch", graph, row, automatic, row, tolerance);
-        check_rows_equal("a large fused batch", graph, row, fused, row, tolerance);
+        fixture_check_rows("a large batch", &graph, row, &automatic, row, tolerance);
+        fixture_check_rows("a large fused batch", &graph, row, &fused, row, tolerance);
     }
-    run_free(graph);
-    run_free(automatic);
-    run_free(fused);
+    fixture_run_free(graph);
+    fixture_run_free(automatic);
+    fixture_run_free(fused);
 }
 
 // Asking for kernels that do not exist is refused, and the backend stays usable.
@@ -171,25 +118,25 @@ static void check_fused_refusal(struct backend *backend, double tolerance) {
 static void check_decode_paths(struct backend *backend, double tolerance) {
     int32_t prompts[prompt_tokens];
     make_prompts(prompts);
-    struct run graph = run_by_path(backend, true, DECODE_GRAPH, B, lengths, prompts);
-    struct run fused = run_by_path(backend, true, DECODE_AUTO, B, lengths, prompts);
-    for (int row = 0; row < B; row++) check_rows_equal("decode paths", graph, row, fused, row, tolerance);
-    run_free(graph);
-    run_free(fused);
+    struct fixture_run graph = run_by_path(backend, true, DECODE_GRAPH, B, lengths, prompts);
+    struct fixture_run fused = run_by_path(backend, true, DECODE_AUTO, B, lengths, prompts);
+    for (int row = 0; row < B; row++) fixture_check_rows("decode paths", &graph, row, &fused, row, tolerance);
+    fixture_run_free(graph);
+    fixture_run_free(fused);
 }
 
 static void check_alone_or_in_batch(struct backend *backend, double tolerance) {
     int32_t prompts[prompt_tokens];
     make_prompts(prompts);
     for (int kv_cache = 0; kv_cache <= 1; kv_cache++) {
-        struct run batch = run_rows(backend, kv_cache, B, lengths, prompts);
+        struct fixture_run batch = run_rows(backend, kv_cache, B, lengths, prompts);
         const int32_t *prompt = prompts;
         for (int row = 0; row < B; prompt += lengths[row], row++) {
-            struct run alone = run_rows(backend, kv_cache, 1, &lengths[row], prompt);
-            check_rows_equal("in the batch and alone", batch, row, alone, 0, tolerance);
-            run_free(alone);
+            struct fixture_run alone = run_rows(backend, kv_cache, 1, &lengths[row], prompt);
+            fixture_check_rows("in the batch and alone", &batch, row, &alone, 0, tolerance);
+            fixture_run_free(alone);
         }
-        run_free(batch);
+        fixture_run_free(batch);
     }
 }
 
@@ -199,17 +146,17 @@ static void check_steps_per_call(struct backend *backend, double tolerance) {
     int32_t prompts[prompt_tokens], at_once[new_tokens * B], again[new_tokens * B];
     make_prompts(prompts);
     for (int kv_cache = 0; kv_cache <= 1; kv_cache++) {
-        struct run stepwise = run_rows(backend, kv_cache, B, lengths, prompts);
+        struct fixture_run stepwise = run_rows(backend, kv_cache, B, lengths, prompts);
         struct session *session = fixture_session(backend, fixture_spec(B, max_tokens, kv_cache));
         fixture_generate(session, B, lengths, prompts, new_tokens, at_once);
         int rows[B] = {0, 1, 2, 3, 4};
         struct error error = {0};
-        require_ok(session_retire(session, rows, B, &error), &error);
+        fixture_require_ok(session_retire(session, rows, B, &error), &error);
         fixture_generate(session, B, lengths, prompts, new_tokens, again);
         session_close(session);
         assert_memory_equal(at_once, stepwise.tokens, sizeof at_once);
         assert_memory_equal(again, at_once, sizeof again);
-        run_free(stepwise);
+        fixture_run_free(stepwise);
     }
 }
 
@@ -219,33 +166,33 @@ static void check_continuous_batching(struct backend *backend, double tolerance)
     make_prompts(prompts);
     const int32_t *second = prompts + lengths[0], *third = second + lengths[1];
     for (int kv_cache = 0; kv_cache <= 1; kv_cache++) {
-        struct run expected_long = run_rows(backend, kv_cache, 1, &lengths[1], second);
-        struct run expected_late = run_rows(backend, kv_cache, 1, &lengths[2], third);
+        struct fixture_run expected_long = run_rows(backend, kv_cache, 1, &lengths[1], second);
+        struct fixture_run expected_late = run_rows(backend, kv_cache, 1, &lengths[2], third);
         struct session *session = fixture_session(backend, fixture_spec(3, max_tokens, kv_cache));
         struct error error = {0};
         int32_t step[3], long_row[new_tokens], late_row[new_tokens];
         fixture_prefill(session, 2, lengths, prompts);
-        require_ok(session_collect(session, step, &error), &error);
+        fixture_require_ok(session_collect(session, step, &error), &error);
         assert_int_equal(step[2], -1); // took no part
         long_row[0] = step[1];
         int first_rows[1] = {0}, late_count = 0, middle = new_tokens / 2;
         for (int i = 1; i < new_tokens; i++) {
             if (i == middle) {
-                require_ok(session_retire(session, first_rows, 1, &error), &error);
+                fixture_require_ok(session_retire(session, first_rows, 1, &error), &error);
                 uint64_t request = 2;
                 struct prompt_batch late = {1, first_rows, &lengths[2], third, &request};
-                require_ok(session_prefill(session, &late, &error), &error);
-                require_ok(session_collect(session, step, &error), &error);
+                fixture_require_ok(session_prefill(session, &late, &error), &error);
+                fixture_require_ok(session_collect(session, step, &error), &error);
                 assert_int_equal(step[1], -1); // a prefill leaves the other rows alone
                 late_row[late_count++] = step[0];
             }
-            require_ok(session_decode(session, 1, &error), &error);
-            require_ok(session_collect(session, step, &error), &error);
+            fixture_require_ok(session_decode(session, 1, &error), &error);
+            fixture_require_ok(session_collect(session, step, &error), &error);
             long_row[i] = step[1];
             if (i >= middle) late_row[late_count++] = step[0];
         }
         // Tokens must agree until a near-tie of the run alone.
-        const struct run *expected[2] = {&expected_long, &expected_late};
+        const struct fixture_run *expected[2] = {&expected_long, &expected_late};
         const int32_t *found[2] = {long_row, late_row};
         const int counts[2] = {new_tokens, late_count};
         for (int r = 0; r < 2; r++) {
@@ -258,8 +205,8 @@ static void check_continuous_batching(struct backend *backend, double tolerance)
             }
         }
         session_close(session);
-        run_free(expected_long);
-        run_free(expected_late);
+        fixture_run_free(expected_long);
+        fixture_run_free(expected_late);
     }
 }
 
@@ -299,10 +246,10 @@ static void check_sampling_keyed_by_request(struct backend *backend, double tole
     uint64_t request = 1;
     struct prompt_batch one = {1, &row, &length, prompts + lengths[0], &request};
     struct error error = {0};
-    require_ok(session_prefill(session, &one, &error), &error);
-    require_ok(session_collect(session, alone, &error), &error);
-    require_ok(session_decode(session, new_tokens - 1, &error), &error);
-    require_ok(session_collect(session, alone + 2, &error), &error);
+    fixture_require_ok(session_prefill(session, &one, &error), &error);
+    fixture_require_ok(session_collect(session, alone, &error), &error);
+    fixture_require_ok(session_decode(session, new_tokens - 1, &error), &error);
+    fixture_require_ok(session_collect(session, alone + 2, &error), &error);
     session_close(session);
     int changes = 0;
     for (int i = 0; i < new_tokens; i++) {

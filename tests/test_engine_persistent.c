@@ -11,27 +11,21 @@
 
 #include <cmocka.h>
 
-// Sizes with and without a kernel of their own (GPT-2's; others), fewer and more heads than a GPU has clusters
-// of blocks, so many that they take turns (4 rows of 32), more keys than a cluster's warps take at once
-// (4 rows of 320).
+// Sizes with and without a kernel of their own (GPT-2's; others), fewer and more heads than a GPU has
+// clusters of blocks, so many that they take turns (4 rows of 32), more keys than a cluster's warps take at
+// once (4 rows of 320).
 struct shape {
     const char *model;
     int rows, max_tokens, new_tokens, longest_prompt;
 };
-static const struct shape shapes[] = {{"random:L2-C128-H2-V1031-T96", 3, 96, 40, 50},
-                                      {"random:L2-C768-H12-V517-T64", 4, 64, 10, 50},
-                                      {"random:L1-C2048-H32-V99-T340", 4, 340, 8, 320},
-                                      {"random:L2-C1280-H20-V99-T80", 2, 80, 8, 60},
-                                      {"random:L2-C1024-H16-V1031-T300", 1, 300, 20, 250},
-                                      {"random:L2-C1600-H25-V211-T400", 1, 400, 40, 300}};
+static const struct shape shapes[] = {
+    {"random:L2-C128-H2-V1031-T96", 3, 96, 40, 50},      {"random:L2-C768-H12-V517-T64", 4, 64, 10, 50},
+    {"random:L1-C2048-H32-V99-T340", 4, 340, 8, 320},    {"random:L2-C1280-H20-V99-T80", 2, 80, 8, 60},
+    {"random:L2-C1024-H16-V1031-T300", 1, 300, 20, 250}, {"random:L2-C1600-H25-V211-T400", 1, 400, 40, 300}};
 enum { SHAPES = sizeof shapes / sizeof shapes[0], MOST_ROWS = 4, MOST_PROMPTS = MOST_ROWS * 400 };
 
 static int lengths[MOST_ROWS];
 static int32_t prompts[MOST_PROMPTS];
-
-static void require_ok(enum status status, const struct error *error) {
-    if (status != STATUS_OK) fail_msg("status %d: %s", (int)status, error->message);
-}
 
 static void make_prompts(const struct shape *shape, int vocab) {
     int total = 0;
@@ -40,40 +34,14 @@ static void make_prompts(const struct shape *shape, int vocab) {
     fixture_random_tokens(5, vocab, total, prompts);
 }
 
-// Tokens (steps, rows) and logits (steps, rows, V) of one run, a step a call.
-struct run {
-    int32_t *tokens;
-    float *logits;
-};
-
-static struct run run_rows(struct backend *backend, const struct shape *shape, enum decode_path path,
-                           int first, int rows, float temperature) {
-    const size_t V = (size_t)backend_config(backend)->vocab, B = (size_t)rows;
-    struct error error = {0};
+static struct fixture_run run_rows(struct backend *backend, const struct shape *shape, enum decode_path path,
+                                   int first, int rows, float temperature) {
     struct session_spec spec = fixture_spec(rows, shape->max_tokens, true);
     spec.decode_path = path;
     spec.sampling.temperature = temperature;
-    struct session *session = fixture_session(backend, spec);
     const int32_t *prompt = prompts;
     for (int row = 0; row < first; row++) prompt += lengths[row];
-    fixture_prefill(session, rows, lengths + first, prompt);
-    struct run run = {calloc((size_t)shape->new_tokens * B, sizeof *run.tokens),
-                      calloc((size_t)shape->new_tokens * B * V, sizeof *run.logits)};
-    for (int step = 0; step < shape->new_tokens; step++) {
-        if (step > 0) require_ok(session_decode(session, 1, &error), &error);
-        require_ok(session_collect(session, run.tokens + (size_t)step * B, &error), &error);
-        for (int row = 0; row < rows; row++)
-            require_ok(
-                session_logits(session, row, run.logits + ((size_t)step * B + (size_t)row) * V, &error),
-                &error);
-    }
-    session_close(session);
-    return run;
-}
-
-static void run_free(struct run run) {
-    free(run.tokens);
-    free(run.logits);
+    return fixture_run_steps(backend, spec, lengths + first, prompt, shape->new_tokens);
 }
 
 // Whether this backend has the kernel for so many rows.
@@ -116,37 +84,22 @@ static double tolerance_of(struct backend *backend, const struct shape *shape) {
 
 // Logits within rounding, tokens equal until a near-tie.
 static void check_same_as_graph(struct backend *backend, const struct shape *shape) {
-    const int V = backend_config(backend)->vocab, B = shape->rows;
     const double tolerance = tolerance_of(backend, shape);
-    struct run graph = run_rows(backend, shape, DECODE_GRAPH, 0, B, 0);
-    struct run own = run_rows(backend, shape, DECODE_PERSISTENT, 0, B, 0);
-    for (int row = 0; row < B; row++) {
-        for (int step = 0; step < shape->new_tokens; step++) {
-            const size_t at = (size_t)(step * B + row);
-            const float *x = graph.logits + at * (size_t)V, *y = own.logits + at * (size_t)V;
-            for (int v = 0; v < V; v++) {
-                if (!(fabs((double)x[v] - (double)y[v]) <= 2 * tolerance))
-                    fail_msg("%s row %d step %d logit %d: %g against %g", shape->model, row, step, v,
-                             (double)x[v], (double)y[v]);
-            }
-            const int32_t s = graph.tokens[at], t = own.tokens[at];
-            if (s == t) continue;
-            if (fabs((double)x[s] - (double)x[t]) > 4 * tolerance)
-                fail_msg("%s row %d step %d: token %d against %d", shape->model, row, step, s, t);
-            break; // a near-tie: what follows it differs for good reason
-        }
-    }
-    run_free(graph);
-    run_free(own);
+    struct fixture_run graph = run_rows(backend, shape, DECODE_GRAPH, 0, shape->rows, 0);
+    struct fixture_run own = run_rows(backend, shape, DECODE_PERSISTENT, 0, shape->rows, 0);
+    for (int row = 0; row < shape->rows; row++)
+        fixture_check_rows(shape->model, &graph, row, &own, row, tolerance);
+    fixture_run_free(graph);
+    fixture_run_free(own);
 }
 
 // A row's logits are its own, up to what the prefill in front of them rounds otherwise for other batches.
 static void check_alone_is_the_same(struct backend *backend, const struct shape *shape) {
     const size_t V = (size_t)backend_config(backend)->vocab, B = (size_t)shape->rows;
     const double tolerance = tolerance_of(backend, shape);
-    struct run batch = run_rows(backend, shape, DECODE_PERSISTENT, 0, shape->rows, 0);
+    struct fixture_run batch = run_rows(backend, shape, DECODE_PERSISTENT, 0, shape->rows, 0);
     for (int row = 0; row < shape->rows; row += 2) {
-        struct run alone = run_rows(backend, shape, DECODE_PERSISTENT, row, 1, 0);
+        struct fixture_run alone = run_rows(backend, shape, DECODE_PERSISTENT, row, 1, 0);
         // The first token is the prefill's, whose products may round differently for other numbers of tokens.
         for (size_t step = 0; step < (size_t)shape->new_tokens; step++) {
             const float *expected = batch.logits + (step * B + (size_t)row) * V,
@@ -157,15 +110,15 @@ static void check_alone_is_the_same(struct backend *backend, const struct shape 
             for (size_t v = 0; v < V; v++) most = fmax(most, fabs((double)expected[v] - (double)found[v]));
             assert_true(most <= tolerance);
         }
-        run_free(alone);
+        fixture_run_free(alone);
     }
-    run_free(batch);
+    fixture_run_free(batch);
 }
 
 // More steps in one call than a kernel runs, with others behind it; twice: runs repeat bit for bit.
 static void check_many_steps_a_call(struct backend *backend, const struct shape *shape) {
     const int B = shape->rows, steps = shape->new_tokens;
-    struct run stepwise = run_rows(backend, shape, DECODE_PERSISTENT, 0, B, 0);
+    struct fixture_run stepwise = run_rows(backend, shape, DECODE_PERSISTENT, 0, B, 0);
     struct session_spec spec = fixture_spec(B, shape->max_tokens, true);
     spec.decode_path = DECODE_PERSISTENT;
     struct session *session = fixture_session(backend, spec);
@@ -177,18 +130,18 @@ static void check_many_steps_a_call(struct backend *backend, const struct shape 
         struct error error = {0};
         fixture_generate(session, B, lengths, prompts, steps, at_once);
         assert_memory_equal(at_once, stepwise.tokens, bytes);
-        require_ok(session_retire(session, rows, B, &error), &error);
+        fixture_require_ok(session_retire(session, rows, B, &error), &error);
     }
     session_close(session);
     free(at_once);
-    run_free(stepwise);
+    fixture_run_free(stepwise);
 }
 
 // Row 0 retired: it stays silent, and the others go on as they would have.
 static void check_free_rows(struct backend *backend, const struct shape *shape) {
     const int B = shape->rows, half = shape->new_tokens / 2;
     if (B == 1) return;
-    struct run all = run_rows(backend, shape, DECODE_PERSISTENT, 0, B, 0);
+    struct fixture_run all = run_rows(backend, shape, DECODE_PERSISTENT, 0, B, 0);
     struct session_spec spec = fixture_spec(B, shape->max_tokens, true);
     spec.decode_path = DECODE_PERSISTENT;
     struct session *session = fixture_session(backend, spec);
@@ -197,27 +150,27 @@ static void check_free_rows(struct backend *backend, const struct shape *shape) 
     int32_t step[MOST_ROWS];
     fixture_prefill(session, B, lengths, prompts);
     for (int i = 1; i < shape->new_tokens; i++) {
-        if (i == half) require_ok(session_retire(session, &row, 1, &error), &error);
-        require_ok(session_decode(session, 1, &error), &error);
-        require_ok(session_collect(session, step, &error), &error);
+        if (i == half) fixture_require_ok(session_retire(session, &row, 1, &error), &error);
+        fixture_require_ok(session_decode(session, 1, &error), &error);
+        fixture_require_ok(session_collect(session, step, &error), &error);
         assert_int_equal(step[0], i < half ? all.tokens[i * B] : -1);
         for (int other = 1; other < B; other++) assert_int_equal(step[other], all.tokens[i * B + other]);
     }
     session_close(session);
-    run_free(all);
+    fixture_run_free(all);
 }
 
 // Drawn tokens repeat, and are not the greedy ones.
 static void check_drawing(struct backend *backend, const struct shape *shape) {
     const size_t bytes = (size_t)(shape->rows * shape->new_tokens) * sizeof(int32_t);
-    struct run greedy = run_rows(backend, shape, DECODE_PERSISTENT, 0, shape->rows, 0);
-    struct run drawn = run_rows(backend, shape, DECODE_PERSISTENT, 0, shape->rows, 1);
-    struct run again = run_rows(backend, shape, DECODE_PERSISTENT, 0, shape->rows, 1);
+    struct fixture_run greedy = run_rows(backend, shape, DECODE_PERSISTENT, 0, shape->rows, 0);
+    struct fixture_run drawn = run_rows(backend, shape, DECODE_PERSISTENT, 0, shape->rows, 1);
+    struct fixture_run again = run_rows(backend, shape, DECODE_PERSISTENT, 0, shape->rows, 1);
     assert_memory_equal(drawn.tokens, again.tokens, bytes);
     assert_memory_not_equal(drawn.tokens, greedy.tokens, bytes);
-    run_free(greedy);
-    run_free(drawn);
-    run_free(again);
+    fixture_run_free(greedy);
+    fixture_run_free(drawn);
+    fixture_run_free(again);
 }
 
 // Five rows are more than the kernel takes: refused by name, and the backend stays usable.

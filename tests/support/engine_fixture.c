@@ -15,7 +15,7 @@ static struct device device;
 static struct device_info device_info;
 static bool device_found;
 
-static void require_ok(enum status status, const struct error *error) {
+void fixture_require_ok(enum status status, const struct error *error) {
     if (status != STATUS_OK) fail_msg("status %d: %s", (int)status, error->message);
 }
 
@@ -37,7 +37,7 @@ bool fixture_computes(enum dtype dtype) {
 struct model *fixture_model(const char *name) {
     struct error error = {0};
     struct model *model;
-    require_ok(model_open(name, &model, &error), &error);
+    fixture_require_ok(model_open(name, &model, &error), &error);
     return model;
 }
 
@@ -48,7 +48,7 @@ struct backend *fixture_backend(const char *name, enum dtype dtype) {
     struct backend_options options = {.dtype = dtype};
     enum status status = backend_open(device, model, &options, &backend, &error);
     model_close(model);
-    require_ok(status, &error);
+    fixture_require_ok(status, &error);
     return backend;
 }
 
@@ -63,7 +63,7 @@ struct session_spec fixture_spec(int rows, int max_tokens, bool kv_cache) {
 struct session *fixture_session(struct backend *backend, struct session_spec spec) {
     struct error error = {0};
     struct session *session;
-    require_ok(session_open(backend, &spec, &session, &error), &error);
+    fixture_require_ok(session_open(backend, &spec, &session, &error), &error);
     return session;
 }
 
@@ -81,7 +81,7 @@ void fixture_prefill(struct session *session, int count, const int *lengths, con
     enum status status = session_prefill(session, &prompts, &error);
     free(rows);
     free(requests);
-    require_ok(status, &error);
+    fixture_require_ok(status, &error);
 }
 
 void fixture_generate(struct session *session, int count, const int *lengths, const int32_t *tokens,
@@ -89,10 +89,56 @@ void fixture_generate(struct session *session, int count, const int *lengths, co
     struct error error = {0};
     int B = session_spec_of(session)->rows;
     fixture_prefill(session, count, lengths, tokens);
-    require_ok(session_collect(session, generated, &error), &error);
+    fixture_require_ok(session_collect(session, generated, &error), &error);
     if (new_tokens == 1) return;
-    require_ok(session_decode(session, new_tokens - 1, &error), &error);
-    require_ok(session_collect(session, generated + B, &error), &error);
+    fixture_require_ok(session_decode(session, new_tokens - 1, &error), &error);
+    fixture_require_ok(session_collect(session, generated + B, &error), &error);
+}
+
+struct fixture_run fixture_run_steps(struct backend *backend, struct session_spec spec, const int *lengths,
+                                     const int32_t *prompts, int steps) {
+    const size_t rows = (size_t)spec.rows, V = (size_t)backend_config(backend)->vocab;
+    struct fixture_run run = {spec.rows, steps, (int)V, NULL, NULL};
+    run.tokens = calloc((size_t)steps * rows, sizeof *run.tokens);
+    run.logits = calloc((size_t)steps * rows * V, sizeof *run.logits);
+    assert_non_null(run.tokens);
+    assert_non_null(run.logits);
+    struct error error = {0};
+    struct session *session = fixture_session(backend, spec);
+    fixture_prefill(session, spec.rows, lengths, prompts);
+    for (size_t step = 0; step < (size_t)steps; step++) {
+        if (step > 0) fixture_require_ok(session_decode(session, 1, &error), &error);
+        fixture_require_ok(session_collect(session, run.tokens + step * rows, &error), &error);
+        for (size_t row = 0; row < rows; row++)
+            fixture_require_ok(
+                session_logits(session, (int)row, run.logits + (step * rows + row) * V, &error), &error);
+    }
+    session_close(session);
+    return run;
+}
+
+void fixture_run_free(struct fixture_run run) {
+    free(run.tokens);
+    free(run.logits);
+}
+
+void fixture_check_rows(const char *what, const struct fixture_run *a, int a_row, const struct fixture_run *b,
+                        int b_row, double tolerance) {
+    for (int step = 0; step < a->steps; step++) {
+        const int a_at = step * a->rows + a_row, b_at = step * b->rows + b_row;
+        const float *x = a->logits + (size_t)a_at * (size_t)a->vocab;
+        const float *y = b->logits + (size_t)b_at * (size_t)b->vocab;
+        for (int v = 0; v < a->vocab; v++) {
+            if (!(fabs((double)x[v] - (double)y[v]) <= 2 * tolerance))
+                fail_msg("%s: row %d step %d logit %d: %g against %g", what, a_row, step, v, (double)x[v],
+                         (double)y[v]);
+        }
+        const int32_t s = a->tokens[a_at], t = b->tokens[b_at];
+        if (s == t) continue;
+        if (fabs((double)x[s] - (double)x[t]) > 4 * tolerance)
+            fail_msg("%s: row %d step %d: token %d against %d", what, a_row, step, s, t);
+        return; // a near-tie: what follows it differs for good reason
+    }
 }
 
 void fixture_random_tokens(uint64_t seed, int vocab, int count, int32_t *tokens) {

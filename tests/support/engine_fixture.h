@@ -21,6 +21,23 @@ void fixture_prefill(struct session *session, int count, const int *lengths, con
 void fixture_generate(struct session *session, int count, const int *lengths, const int32_t *tokens,
                       int new_tokens, int32_t *generated);
 
+// One run a step a call, with the logits behind every token.
+struct fixture_run {
+    int rows, steps, vocab;
+    int32_t *tokens; // (steps, rows)
+    float *logits;   // (steps, rows, V)
+};
+// Prefills spec.rows prompts and decodes until each row has `steps` tokens, in a session of its own.
+struct fixture_run fixture_run_steps(struct backend *backend, struct session_spec spec, const int *lengths,
+                                     const int32_t *prompts, int steps);
+void fixture_run_free(struct fixture_run run);
+// Row `a_row` of a equals row `b_row` of b: logits within twice the tolerance, tokens equal until a near-tie.
+void fixture_check_rows(const char *what, const struct fixture_run *a, int a_row, const struct fixture_run *b,
+                        int b_row, double tolerance);
+
+// Fails the test with the error's message.
+void fixture_require_ok(enum status status, const struct error *error);
+
 // Seeded ids in [0, vocab).
 void fixture_random_tokens(uint64_t seed, int vocab, int count, int32_t *tokens);
 
