@@ -54,22 +54,6 @@ __device__ inline void barrier_wait(uint64_t *barrier, uint32_t parity) {
 #endif
 }
 
-// Whether the phase of this parity is over; if so, what it brought is visible. May wait a little.
-__device__ inline bool barrier_try(uint64_t *barrier, uint32_t parity) {
-    uint32_t over = 1;
-#if __CUDA_ARCH__ >= 900
-    asm volatile("{\n"
-                 ".reg .pred done;\n"
-                 "mbarrier.try_wait.parity.shared::cta.b64 done, [%1], %2;\n"
-                 "selp.u32 %0, 1, 0, done;\n"
-                 "}"
-                 : "=r"(over)
-                 : "r"(shared_address(barrier)), "r"(parity)
-                 : "memory");
-#endif
-    return over;
-}
-
 // A place in a ring of stages with a barrier each, and the parity of that barrier's current phase.
 struct ring {
     int stage = 0;

@@ -204,10 +204,7 @@ __device__ inline best best_of(const int2 *candidates, int count, int V) {
         const int2 pair = __ldcg(candidates + i);
         winner = better(winner, {__int_as_float(pair.x), pair.y});
     }
-    for (int step = WARP / 2; step > 0; step /= 2)
-        winner = better(winner, {__shfl_xor_sync(FULL_WARP, winner.value, step),
-                                 __shfl_xor_sync(FULL_WARP, winner.id, step)});
-    return winner;
+    return best_of_lanes<WARP>(winner);
 }
 
 // One block per row, of C / 4 threads but at least a warp.

@@ -27,14 +27,6 @@ __device__ inline void publish_empty(uint4 *piece) {
     asm volatile("st.relaxed.gpu.global.v4.u32 [%0], {%1, %1, %1, %1};" ::"l"(piece), "r"(EMPTY) : "memory");
 }
 
-__device__ inline uint2 peek(const uint2 *pair) {
-    uint2 v;
-    asm volatile("ld.relaxed.gpu.global.v2.u32 {%0, %1}, [%2];"
-                 : "=r"(v.x), "=r"(v.y)
-                 : "l"(pair)
-                 : "memory");
-    return v;
-}
 __device__ inline uint4 peek(const uint4 *piece) {
     uint4 v;
     asm volatile("ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];"
@@ -44,6 +36,28 @@ __device__ inline uint4 peek(const uint4 *piece) {
     return v;
 }
 
+// If `wanted`, else what it read into stays as it is; without a branch.
+__device__ inline void peek_if(bool wanted, uint2 &v, const uint2 *pair) {
+    asm volatile("{\n"
+                 ".reg .pred wanted;\n"
+                 "setp.ne.u32 wanted, %3, 0;\n"
+                 "@wanted ld.relaxed.gpu.global.v2.u32 {%0, %1}, [%2];\n"
+                 "}"
+                 : "+r"(v.x), "+r"(v.y)
+                 : "l"(pair), "r"((uint32_t)wanted)
+                 : "memory");
+}
+__device__ inline void peek_if(bool wanted, uint4 &v, const uint4 *piece) {
+    asm volatile("{\n"
+                 ".reg .pred wanted;\n"
+                 "setp.ne.u32 wanted, %5, 0;\n"
+                 "@wanted ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];\n"
+                 "}"
+                 : "+r"(v.x), "+r"(v.y), "+r"(v.z), "+r"(v.w)
+                 : "l"(piece), "r"((uint32_t)wanted)
+                 : "memory");
+}
+
 __device__ inline bool is_empty(uint32_t word) {
     return word == EMPTY;
 }
@@ -51,14 +65,10 @@ __device__ inline bool is_empty(uint4 piece) {
     return is_empty(piece.x) || is_empty(piece.y) || is_empty(piece.z) || is_empty(piece.w);
 }
 
-// The same as a barrier of all blocks: what the writer, or others before a barrier with it, did before is
-// visible after.
-__device__ inline void publish_release(uint2 *pair, uint2 value) {
-    const uint64_t both = (uint64_t)value.y << 32 | value.x;
-    asm volatile("st.release.gpu.global.u64 [%0], %1;" ::"l"(pair), "l"(both) : "memory");
-}
-// After the last of the words that make the barrier has been seen.
-__device__ inline void acquire_seen() {
+// For a barrier of all blocks made of such words: what a thread did before the fence, and what others did
+// before they met it, is visible to whoever has seen a word that the thread published behind the fence, and
+// has a fence behind that.
+__device__ inline void fence_blocks() {
     asm volatile("fence.acq_rel.gpu;" ::: "memory");
 }
 

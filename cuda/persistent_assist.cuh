@@ -48,7 +48,7 @@ __device__ inline void assist_tiles(worker *w, const arguments &a, const tile_se
 #pragma unroll 1
     for (int group = 0; group < tiles.count; group += GROUP) {
         if (group > 0) load_outputs<S>(w, a, tiles, group, bias, folded);
-        meet(w);
+        meet();
     }
 }
 
@@ -77,11 +77,11 @@ __device__ inline void assist_attention(worker *w, const arguments &a, int turn,
         if (item == 0) load_channels<S>(w, a, 2 * layer + 1);
         assist_tiles<S>(w, a, qkv_tiles<S>(a, heads), of_layer<float>(a.m.qkv_biases, layer),
                         of_layer<float>(a.m.qkv_sums, layer), item == 0);
-        meet(w); // behind the merging of partial results
+        meet(); // behind the merging of partial results
     }
     if (owned == 0) {
         load_channels<S>(w, a, 2 * layer + 1);
-        meet(w);
+        meet();
     }
     empty_old<S>(*w, a, turn, 2 * layer);
 }
@@ -98,31 +98,40 @@ __device__ inline void assist_mlp(worker *w, const arguments &a, int turn, int l
         assist_tiles<S>(w, a, fc_tiles(a, owned), of_layer<float>(a.m.fc_biases, layer),
                         of_layer<float>(a.m.fc_sums, layer), true);
     else
-        meet(w);
+        meet();
     empty_old<S>(*w, a, turn, 2 * layer + 1);
 }
 
+// Candidates of step t are emptied in step t + 2, when all blocks have been past them. Behind the fence is
+// all that the block has written but for logits: what it has emptied, keys and values.
 template <typename S>
-__device__ inline void assist_head(worker *w, const arguments &a) {
+__device__ inline void assist_head(worker *w, const arguments &a, int turn) {
     expect_stream<S>(*w, a);
     load_channels<S>(w, a, 0);
+    if (w->lane < S::B)
+        publish(candidates_of<S>(a, turn + 1) + w->lane * gridDim.x + blockIdx.x, make_uint2(EMPTY, EMPTY));
+    __syncwarp();
+    fence_blocks();
     assist_tiles<S>(w, a, vocab_tiles(w->s->vocab_owned), a.m.head_biases, a.m.head_sums, true);
 }
 
-// Beside choose_tokens. Candidates of step t are emptied in step t + 2, when all blocks have been past them.
+// Beside choose_tokens: the block's best token of each row to all others.
 template <typename S>
-__device__ inline void assist_choice(worker *w, const arguments &a, int turn) {
-    uint2 *old = a.candidates + (size_t)((turn + 1) % 3) * S::B * gridDim.x;
-    if (w->lane < S::B) publish(old + w->lane * gridDim.x + blockIdx.x, make_uint2(EMPTY, EMPTY));
-    meet(w);
-    meet(w);
+__device__ inline void assist_choice(const worker &w, const arguments &a, int turn) {
+    meet();
+    const int row = w.lane / GROUP;
+    const best winner = best_of_lanes<GROUP>(w.s->found[min(row, S::B - 1)][w.lane % GROUP]);
+    if (w.lane % GROUP == 0 && row < S::B)
+        publish(candidates_of<S>(a, turn) + row * gridDim.x + blockIdx.x,
+                make_uint2(__float_as_uint(winner.value), (uint32_t)winner.id));
+    meet();
 }
 
 template <typename S>
 __device__ inline void assist_steps(worker *w, const arguments &a) {
     int turn = a.turn;
     load_channels<S>(w, a, 0);
-    meet(w);
+    meet();
 #pragma unroll 1
     for (int step = 0; step < a.steps; step++) {
 #pragma unroll 1
@@ -130,8 +139,8 @@ __device__ inline void assist_steps(worker *w, const arguments &a) {
             assist_attention<S>(w, a, turn, layer);
             assist_mlp<S>(w, a, turn, layer);
         }
-        assist_head<S>(w, a);
-        if (!a.r.draws) assist_choice<S>(w, a, turn);
+        assist_head<S>(w, a, turn);
+        if (!a.r.draws) assist_choice<S>(*w, a, turn);
         turn = turn + 1 == TURNS ? 0 : turn + 1;
     }
 }

@@ -45,26 +45,16 @@ __device__ inline void load_keys(cached_keys &keys, const T *k, const T *v, int 
     }
 }
 
-// Scores of a query against some keys, and what they make of their values: out = values / weight.
+// Scores of a query against some keys, and what they make of their values: out = values / weight. Lane
+// (n, quarter) has channels 8 (2 quarter + i) + d in values[d][i], the same for all n.
 struct partial {
     float peak, weight; // maximum of the scores; sum of 2^(score - peak)
-    float values[TILE]; // lane (n, quarter): of channels 8 n .. of its own keys
+    float values[TILE][2];
 };
 
-// Adds a warp's keys. q[c] is piece `quarter` of chunk c; scores are scaled to powers of two.
-template <typename T>
-__device__ inline void attend_keys(partial *p, const cached_keys &keys, const uint4 (&q)[D_CHUNKS],
-                                   float scale, int first, int count, int lane) {
-    float scores[KEY_TILES][4] = {};
-#pragma unroll
-    for (int c = 0; c < D_CHUNKS; c++) {
-#pragma unroll
-        for (int j = 0; j < KEY_TILES; j++) { // the same query in all rows: every lane gets its keys' scores
-            mma_16x8x16<T>(scores[j], {q[c].x, 0, q[c].y, 0}, keys.k[j][c].x, keys.k[j][c].y);
-            mma_16x8x16<T>(scores[j], {q[c].z, 0, q[c].w, 0}, keys.k[j][c].z, keys.k[j][c].w);
-        }
-    }
-    float peak = p->peak;
+// Maximum of the scores, and of what was before. The scores get scaled to powers of two.
+__device__ inline float scale_scores(float (&scores)[KEY_TILES][2], float peak, float scale, int first,
+                                     int count, int lane) {
 #pragma unroll
     for (int j = 0; j < KEY_TILES; j++) {
 #pragma unroll
@@ -75,80 +65,97 @@ __device__ inline void attend_keys(partial *p, const cached_keys &keys, const ui
         }
     }
     peak = fmaxf(peak, __shfl_xor_sync(FULL_WARP, peak, 1));
-    peak = fmaxf(peak, __shfl_xor_sync(FULL_WARP, peak, 2));
-    const float base = peak == -INFINITY ? 0 : peak, before = exp2_flushed(p->peak - base);
-    p->peak = peak;
-    p->weight *= before;
+    return fmaxf(peak, __shfl_xor_sync(FULL_WARP, peak, 2));
+}
+
+// Of two neighbouring keys' words the low or the high halves, as the product wants its k.
+__device__ inline uint32_t low_halves(uint32_t first, uint32_t second) {
+    return __byte_perm(first, second, 0x5410);
+}
+__device__ inline uint32_t high_halves(uint32_t first, uint32_t second) {
+    return __byte_perm(first, second, 0x7632);
+}
+
+// Adds a warp's keys. q[c] is piece `quarter` of chunk c. All lanes of a quarter get the same.
+template <typename T>
+__device__ inline void attend_keys(partial *p, const cached_keys &keys, const uint4 (&q)[D_CHUNKS],
+                                   float scale, int first, int count, int lane) {
+    // Rows 0 .. 7 have half of the query's channels, 8 .. 15 the others: of the first half's products with
+    // the keys rows 0 .. 7 count, of the second half's rows 8 .. 15.
+    float halves[2][KEY_TILES][4] = {};
 #pragma unroll
-    for (int d = 0; d < TILE; d++) p->values[d] *= before;
+    for (int c = 0; c < D_CHUNKS; c++) {
+#pragma unroll
+        for (int j = 0; j < KEY_TILES; j++) {
+            const uint32_t both[4] = {q[c].x, q[c].z, q[c].y, q[c].w};
+            mma_16x8x16<T>(halves[0][j], both, keys.k[j][c].x, keys.k[j][c].y);
+            mma_16x8x16<T>(halves[1][j], both, keys.k[j][c].z, keys.k[j][c].w);
+        }
+    }
+    float scores[KEY_TILES][2];
 #pragma unroll
     for (int j = 0; j < KEY_TILES; j++) {
 #pragma unroll
-        for (int i = 0; i < 2; i++) {
-            const float weight = exp2_flushed(scores[j][i] - base);
-            p->weight += weight;
-            const uint32_t words[4] = {keys.v[j][i].x, keys.v[j][i].y, keys.v[j][i].z, keys.v[j][i].w};
+        for (int i = 0; i < 2; i++) scores[j][i] = halves[0][j][i] + halves[1][j][2 + i];
+    }
+    const float peak = scale_scores(scores, p->peak, scale, first, count, lane);
+    const float base = peak == -INFINITY ? 0 : peak, before = exp2_flushed(p->peak - base);
+    uint32_t weights[4] = {};
 #pragma unroll
-            for (int d = 0; d < 4; d++) {
-                const auto pair = unpack_pair<T>(words[d]);
-                p->values[2 * d] += weight * pair.at[0];
-                p->values[2 * d + 1] += weight * pair.at[1];
-            }
+    for (int j = 0; j < KEY_TILES; j++)
+        weights[2 * j] = pack_pair<T>(exp2_flushed(scores[j][0] - base), exp2_flushed(scores[j][1] - base));
+    const uint32_t ones = pack_pair<T>(1, 1);
+    float sum[4] = {p->weight * before};
+    mma_16x8x16<T>(sum, weights, ones, ones);
+    p->peak = peak;
+    p->weight = sum[0];
+#pragma unroll
+    for (int word = 0; word < 4; word++) {
+        const auto of_key = [&](int j, int i) {
+            const uint32_t words[4] = {keys.v[j][i].x, keys.v[j][i].y, keys.v[j][i].z, keys.v[j][i].w};
+            return words[word];
+        };
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            float(&channel)[2] = p->values[2 * word + half];
+            float c[4] = {channel[0] * before, channel[1] * before};
+            const auto pair = half == 0 ? low_halves : high_halves;
+            mma_16x8x16<T>(c, weights, pair(of_key(0, 0), of_key(0, 1)), pair(of_key(1, 0), of_key(1, 1)));
+            channel[0] = c[0];
+            channel[1] = c[1];
         }
     }
-}
-
-// The sum over the four lanes that share channels: lane (n, quarter) gets channels 8 n + 2 quarter and the
-// next.
-__device__ inline float2 gather_channels(const float (&values)[TILE], int quarter) {
-    float half[4], pair[2];
-    const bool upper = quarter & 2, odd = quarter & 1;
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        const float other = __shfl_xor_sync(FULL_WARP, upper ? values[i] : values[4 + i], 2);
-        half[i] = (upper ? values[4 + i] : values[i]) + other;
-    }
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        const float other = __shfl_xor_sync(FULL_WARP, odd ? half[i] : half[2 + i], 1);
-        pair[i] = (odd ? half[2 + i] : half[i]) + other;
-    }
-    return make_float2(pair[0], pair[1]);
-}
-
-__device__ inline float sum_quarters(float value) {
-    value += __shfl_xor_sync(FULL_WARP, value, 1);
-    return value + __shfl_xor_sync(FULL_WARP, value, 2);
 }
 
 // ---- whose keys are whose
 
 // The queries at once are those of all rows of a head, then of the next. Warps of a block that share a
 // query's keys:
-__device__ inline int warps_a_query(int queries) {
-    return queries > 4 ? 1 : queries > 2 ? 2 : queries > 1 ? 4 : 8;
+__device__ inline int warps_log_of(int queries) { // as a power of two
+    return queries > 4 ? 0 : queries > 2 ? 1 : queries > 1 ? 2 : 3;
 }
 // A query's cached keys in this warp: portions part, part + parts, ... of KEYS keys each; none: -1. Its
 // partial result is number `part` of the query's, which is sent if it is one of the first parts_sent.
 struct key_share {
-    int query, row, head, cached, part, parts;
+    int query, row, head, cached, part, warps_log;
+    __device__ int parts() const { return (int)CLUSTER << warps_log; }
 };
 template <typename S>
 __device__ inline key_share share_of(const worker &w, const arguments &a, const head_set &heads) {
-    const int warps = warps_a_query(heads.count * S::B), query = w.warp / warps, i = query / S::B;
+    const int log = warps_log_of(heads.count * S::B), query = w.warp >> log, i = query / S::B;
     key_share share = {query,
                        query - i * S::B,
                        heads.first + i * a.clusters,
                        -1,
-                       w.warp % warps * CLUSTER + rank_of_block(),
-                       warps * CLUSTER};
+                       (w.warp - (query << log)) * CLUSTER + rank_of_block(),
+                       log};
     if (i < heads.count) share.cached = max(w.s->length[share.row] - 1, 0);
     return share;
 }
 // Of a query with so many cached keys. At least one comes from every block, if only to say that it has the
 // query: none may send the next heads' before.
 __device__ inline int parts_sent(int cached, int parts) {
-    return min(max((cached + KEYS - 1) / KEYS, (int)CLUSTER), parts);
+    return min(max((int)((unsigned)(cached + KEYS - 1) / KEYS), (int)CLUSTER), parts);
 }
 
 // A row's and head's keys in the cache; its values lie kv_stride bytes behind.
@@ -189,18 +196,19 @@ __device__ inline float score_scale(const arguments &a, int layer) {
 
 // ---- partial results
 
-// To all blocks of the cluster; lane i has channels 2 i and 2 i + 1.
-__device__ inline void send_part(const worker &w, int part, float weight, float peak, float2 channels) {
-    float4 *values = w.s->values[part];
-    reinterpret_cast<float2 *>(values)[w.lane] = channels;
-    if (w.lane < CLUSTER)
-        send(w.lane % CLUSTER, w.s->weight_and_peak + part,
-             make_uint4(__float_as_uint(weight), __float_as_uint(peak), 0, 0), &w.s->attention);
-    __syncwarp();
+// To all blocks of the cluster, a block from four lanes.
+__device__ inline void send_part(const worker &w, int part, const partial &p) {
+    const int rank = w.lane / 4, quarter = w.lane % 4;
+    float4 *values = w.s->values[part] + quarter * 4;
+    if (quarter == 0)
+        send(rank, w.s->weight_and_peak + part, make_float4(p.weight, p.peak, 0, 0), &w.s->attention);
 #pragma unroll
-    for (int i = 0; i < HEAD_D / 4 / (WARP / CLUSTER); i++) {
-        float4 *four = values + i * (WARP / CLUSTER) + w.lane / CLUSTER;
-        send(w.lane % CLUSTER, four, *reinterpret_cast<const uint4 *>(four), &w.s->attention);
+    for (int i = 0; i < 4; i++) {
+        const int d = i % 2 * 4;
+        send(rank, values + i,
+             make_float4(p.values[d][i / 2], p.values[d + 1][i / 2], p.values[d + 2][i / 2],
+                         p.values[d + 3][i / 2]),
+             &w.s->attention);
     }
 }
 
@@ -215,12 +223,11 @@ __device__ inline void attend_cached(const worker &w, const arguments &a, int la
 #pragma unroll
     for (int c = 0; c < D_CHUNKS; c++) q[c] = query[c * CHUNK_PIECES + quarter];
 #pragma unroll 1
-    for (int portion = share.part; portion * KEYS < share.cached; portion += share.parts) {
+    for (int portion = share.part; portion * KEYS < share.cached; portion += share.parts()) {
         if (portion != share.part) load_portion<S>(w, a, layer, share, portion, keys);
         attend_keys<typename S::T>(&p, keys, q, scale, portion * KEYS, share.cached, w.lane);
     }
-    const float2 channels = gather_channels(p.values, quarter);
-    send_part(w, share.query * share.parts + share.part, sum_quarters(p.weight), p.peak, channels);
+    send_part(w, share.query * share.parts() + share.part, p);
 }
 
 // The highest of a warp's values, by way of integers of the same order; no NaN.
@@ -230,66 +237,102 @@ __device__ inline float highest_of_warp(float value) {
     return __int_as_float(highest ^ (highest >> 31 & 0x7fffffff));
 }
 
-// All of a query together, by one warp: lane i answers channels 2 i and 2 i + 1.
-template <typename S>
-__device__ inline void merge_parts(const worker &w, const arguments &a, int layer, int query, int length,
-                                   int parts, const uint4 *head, int parity) {
-    using T = typename S::T;
-    const shared_state &s = *w.s;
-    const int count = parts_sent(length - 1, parts);
-    const uint32_t *own = reinterpret_cast<const uint32_t *>(head) + w.lane;
-    const auto q = unpack_pair<T>(own[0]), k = unpack_pair<T>(own[HEAD_D / 2]),
-               v = unpack_pair<T>(own[2 * (HEAD_D / 2)]);
-    const float score = warp_sum(q.at[0] * k.at[0] + q.at[1] * k.at[1]) * score_scale(a, layer);
-    const float4 *weight_and_peak = s.weight_and_peak + query * parts;
-    const float2 *values = reinterpret_cast<const float2 *>(s.values[query * parts]) + w.lane;
-    barrier_wait(&w.s->attention, (uint32_t)parity);
-    float peaks[2] = {-INFINITY, -INFINITY};
-    if (w.lane < count) peaks[0] = weight_and_peak[w.lane].y;
-    if (w.lane + WARP < count) peaks[1] = weight_and_peak[w.lane + WARP].y;
-    const float peak = highest_of_warp(fmaxf(fmaxf(peaks[0], peaks[1]), score));
-    const float factors[2] = {exp2_flushed(peaks[0] - peak), exp2_flushed(peaks[1] - peak)};
-    float weight = exp2_flushed(score - peak);
-    float2 sum = make_float2(weight * v.at[0], weight * v.at[1]);
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-#pragma unroll 8
-        for (int i = half * WARP; i < min(count, (half + 1) * WARP); i++) {
-            const float factor = __shfl_sync(FULL_WARP, factors[half], i % WARP);
-            const float2 part = values[i * (HEAD_D / 2)];
-            weight += factor * weight_and_peak[i].x;
-            sum.x += factor * part.x;
-            sum.y += factor * part.y;
-        }
+// What four channels of all parts of a query make together.
+struct merged {
+    float weight;
+    float4 values;
+    __device__ void add_scaled(float factor, float other_weight, float4 other) {
+        weight += factor * other_weight;
+        values = make_float4(values.x + factor * other.x, values.y + factor * other.y,
+                             values.z + factor * other.z, values.w + factor * other.w);
     }
-    const float inverse = length > 0 ? __fdividef(1.0f, weight) : 0;
-    reinterpret_cast<uint32_t *>(w.s->attended[query])[w.lane] =
-        pack_pair<T>(sum.x * inverse, sum.y * inverse);
+    // Of the lanes that differ in this bit of their number.
+    __device__ void add_lanes(int bit) {
+        weight += __shfl_xor_sync(FULL_WARP, weight, bit);
+        values = add(values, make_float4(__shfl_xor_sync(FULL_WARP, values.x, bit),
+                                         __shfl_xor_sync(FULL_WARP, values.y, bit),
+                                         __shfl_xor_sync(FULL_WARP, values.z, bit),
+                                         __shfl_xor_sync(FULL_WARP, values.w, bit)));
+    }
+};
+
+// A query's answer, by its warps: each has some quads of channels, as many lanes add up a quad as there are.
+template <typename S>
+__device__ inline void merge_parts(const worker &w, const arguments &a, int layer, const key_share &share,
+                                   const uint4 *head, int parity) {
+    using T = typename S::T;
+    constexpr int LANE_PARTS = 4; // WARP * 4 = HEAD_D / QUAD * CLUSTER: of a lane, at most
+    constexpr int QUADS_LOG = 4;  // HEAD_D / QUAD is 16
+    const int quads_log = QUADS_LOG - share.warps_log, adders = WARP >> quads_log,
+              first = w.lane >> quads_log, part_of_head = w.warp - (share.query << share.warps_log),
+              quad = (part_of_head << quads_log) + w.lane - (first << quads_log),
+              count = parts_sent(share.cached, share.parts());
+    const uint32_t *own = reinterpret_cast<const uint32_t *>(head) + w.lane;
+    const auto q = unpack_pair<T>(own[0]), k = unpack_pair<T>(own[HEAD_D / 2]);
+    const uint2 v = reinterpret_cast<const uint2 *>(head + 2 * HEAD_PIECES)[quad];
+    const float score = warp_sum(q.at[0] * k.at[0] + q.at[1] * k.at[1]) * score_scale(a, layer);
+    const float4 *weight_and_peak = w.s->weight_and_peak + share.query * share.parts(),
+                 *values = w.s->values[share.query * share.parts()] + quad;
+    barrier_wait(&w.s->attention, (uint32_t)parity);
+    float2 parts[LANE_PARTS];
+    float peak = score;
+#pragma unroll
+    for (int i = 0; i < LANE_PARTS; i++) {
+        const int part = first + i * adders;
+        parts[i] = make_float2(0, -INFINITY);
+        if (part < count) parts[i] = *reinterpret_cast<const float2 *>(weight_and_peak + part);
+        peak = fmaxf(peak, parts[i].y);
+    }
+    peak = highest_of_warp(peak);
+    merged all = {};
+    if (first == 0) {
+        const auto low = unpack_pair<T>(v.x), high = unpack_pair<T>(v.y);
+        all.add_scaled(exp2_flushed(score - peak), 1,
+                       make_float4(low.at[0], low.at[1], high.at[0], high.at[1]));
+    }
+#pragma unroll
+    for (int i = 0; i < LANE_PARTS; i++) {
+        const int part = first + i * adders;
+        if (i * adders >= count) break;
+        if (part < count)
+            all.add_scaled(exp2_flushed(parts[i].y - peak), parts[i].x, values[part * (HEAD_D / QUAD)]);
+    }
+    all.add_lanes(16);
+    if (share.warps_log >= 1) all.add_lanes(8);
+    if (share.warps_log >= 2) all.add_lanes(4);
+    if (share.warps_log >= 3) all.add_lanes(2);
+    const float inverse = w.s->length[share.row] > 0 ? __fdividef(1.0f, all.weight) : 0;
+    if (first == 0)
+        reinterpret_cast<uint2 *>(w.s->attended[share.query])[quad] =
+            make_uint2(pack_pair<T>(all.values.x * inverse, all.values.y * inverse),
+                       pack_pair<T>(all.values.z * inverse, all.values.w * inverse));
 }
 
-// By all multipliers, when the heads' queries, keys and values have been sent. The last warps, which have
-// the fewest keys, merge.
+// By all multipliers, when the heads' queries, keys and values have been sent: the cached keys.
 template <typename S>
-__device__ inline void attend(worker *w, const arguments &a, int layer, const head_set &heads,
-                              const key_share &share, cached_keys &keys) {
-    const int parity = w->take_turn(TURN_ATTENTION), turn = w->take_turn(TURN_QKV),
-              query = MULTIPLIERS - 1 - w->warp, i = query / S::B;
+__device__ inline void attend(worker *w, const arguments &a, int layer, const key_share &share,
+                              cached_keys &keys) {
+    const int turn = w->turn(TURN_QKV);
     barrier_wait(&w->s->qkv, (uint32_t)turn);
-    if (share.cached >= 0 && share.part < parts_sent(share.cached, share.parts))
+    if (share.cached >= 0 && share.part < parts_sent(share.cached, share.parts()))
         attend_cached<S>(*w, a, layer, share, w->s->heads[turn][share.query], keys);
-    if (i < heads.count)
-        merge_parts<S>(*w, a, layer, query, w->s->length[query - i * S::B], share.parts,
-                       w->s->heads[turn][query], parity);
-    meet(w);
+}
+
+// And what the cluster's blocks have sent of them, with the step's own key and value.
+template <typename S>
+__device__ inline void merge(worker *w, const arguments &a, int layer, const key_share &share) {
+    const int parity = w->take_turn(TURN_ATTENTION), turn = w->take_turn(TURN_QKV);
+    if (share.cached >= 0) merge_parts<S>(*w, a, layer, share, w->s->heads[turn][share.query], parity);
+    meet();
 }
 
 // Bytes of partial results that every block gets for some heads.
 template <typename S>
 __device__ inline int attention_bytes(const worker &w, const arguments &a, const head_set &heads) {
-    const int parts = warps_a_query(heads.count * S::B) * CLUSTER;
+    const int parts = (int)CLUSTER << warps_log_of(heads.count * S::B);
     int sent = 0;
 #pragma unroll 1
-    for (int row = 0; row < S::B; row++) sent += parts_sent(w.s->length[row] - 1, parts);
+    for (int row = 0; row < S::B; row++) sent += parts_sent(max(w.s->length[row] - 1, 0), parts);
     return heads.count * sent * PART_BYTES;
 }
 

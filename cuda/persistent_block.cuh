@@ -22,8 +22,8 @@ enum {
                                    // empties the exchange of the step before;
     FEEDER = 9,                    // one that brings weights
     THREADS = 384,                 // three warpgroups, the third with two idle warps;
-    MULTIPLIER_REGISTERS = 224,    // of the first two, which the third makes room for
-    OTHER_REGISTERS = 56,          //
+    MULTIPLIER_REGISTERS = 232,    // of the first two, which the third makes room for
+    OTHER_REGISTERS = 40,          //
     WORKER_WARPS = 9,              // all but the feeder and the idle ones
     GROUP = 8,                     // tiles of outputs that are finished at once
     FINISHED = 256,                // outputs, one by each multiplier's thread
@@ -39,6 +39,7 @@ enum {
     SWIZZLE_BYTES = 1024,          // slots begin at multiples of this
     TURNS = 6,                     // steps after which buffers that alternate by 2 and by 3 are back
 };
+static_assert(MAX_STAGES <= 32, "ring_place has a bit for each");
 static_assert(HEAD_PIECES == CLUSTER, "each block computes one piece of a head and of a group");
 
 static_assert(GROUP * TILE * MAX_ROWS == FINISHED, "a group of all rows is finished at once");
@@ -72,17 +73,17 @@ struct stream_terms {
 
 struct shared_state {
     uint64_t full[MAX_STAGES], empty[MAX_STAGES];
-    uint64_t meeting;                       // of the block's workers
+    int batch[MAX_STAGES];                  // slots of the batch that begins there, the feeder's
     uint64_t stream, qkv, attention, inner; // what the blocks of the cluster send each other is there
-    row_norm norms[MAX_ROWS];
-    float4 weight_and_peak[PARTS];    // of attention's partial results: sum, maximum
-    float4 values[PARTS][HEAD_D / 4]; //
+    row_norm norms[2][MAX_ROWS];            // of this phase and of the one before
+    float4 weight_and_peak[PARTS];          // of attention's partial results: sum, maximum
+    float4 values[PARTS][HEAD_D / 4];       //
     // Of some queries, row after row of a head: query, key and value, now and the next time.
     uint4 heads[2][MAX_QUERIES][3 * HEAD_PIECES + 1];
     uint4 attended[MAX_QUERIES][HEAD_PIECES + 1]; // what attention answers them
     output_terms outputs[2][GROUP * TILE];
     alignas(16) stream_terms channels[2][MAX_C / CLUSTER];
-    best found[FINISHED / TILE];
+    best found[MAX_ROWS][GROUP];
     int token[MAX_ROWS], length[MAX_ROWS];
     int heads_owned, groups_owned, vocab_owned; // by the cluster, the cluster, and the block, in tiles
 };
@@ -107,7 +108,7 @@ __host__ __device__ constexpr shared_layout shared_layout_of(int B, int C) {
     at.stream = at.residual + B * C / CLUSTER * (int)sizeof(float);
     at.stream_row = (C / QUAD + 1) * (int)sizeof(stream_quad);
     at.inner = at.stream + B * at.stream_row;
-    at.tile_row = 2 * C + 64; // C a multiple of 64: two neighbouring rows' pieces lie in different banks
+    at.tile_row = 2 * C + 16; // C a multiple of 64: the same pieces of 8 rows lie in different banks
     at.slot = round_up(TILE * at.tile_row, SWIZZLE_BYTES);
     return at;
 }
@@ -189,15 +190,34 @@ __device__ inline float *partials_of(const arguments &a, int turn, int phase) {
     return a.partials + (size_t)((turn & 1) * 2 * a.m.L + phase) * a.clusters * (S::B * S::C(a));
 }
 
+// The best tokens of all blocks in a step, row after row.
+template <typename S>
+__device__ inline uint2 *candidates_of(const arguments &a, int turn) {
+    return a.candidates + (size_t)(turn % 3) * S::B * gridDim.x;
+}
+
+// Where a warp is in the ring of weights. Slots are filled and emptied in batches; a batch uses the barriers
+// of its first slot.
+struct ring_place {
+    int stage = 0;
+    uint32_t parities = 0; // of every slot's barriers
+    __device__ uint32_t parity() const { return parities >> stage & 1; }
+    __device__ void pass(int slots, int stages) {
+        parities ^= 1u << stage;
+        stage += slots;
+        if (stage >= stages) stage -= stages;
+    }
+};
+
 // What all workers alternate in step with each other: buffers, and the parities of barriers.
-enum turn_of { TURN_SUMS, TURN_CHANNELS, TURN_MEETING, TURN_STREAM, TURN_QKV, TURN_ATTENTION, TURN_INNER };
+enum turn_of { TURN_SUMS, TURN_CHANNELS, TURN_STREAM, TURN_QKV, TURN_ATTENTION, TURN_INNER };
 
 // A thread of the workers, and where it is in what all of them do in the same order. Whatever can be had from
 // shared or constant memory stays there: spilled registers come back from beyond the L1, 700 cycles away.
 struct worker {
     shared_state *s;
     int warp, lane;
-    ring at; // next slot of weights
+    ring_place at; // the next weights
     uint32_t turns = 0;
 
     // Which of two buffers, or which parity of a barrier, it is now.
@@ -230,16 +250,22 @@ __device__ inline int tile_of(const worker &w) {
 }
 
 // Where all workers wait for each other, in shared memory's order.
-__device__ inline void meet(worker *w) {
+__device__ inline void meet() {
     __syncwarp();
-    if (w->lane == 0) barrier_arrive(&w->s->meeting);
-    barrier_wait(&w->s->meeting, (uint32_t)w->take_turn(TURN_MEETING));
+    asm volatile("barrier.sync 1, %0;" ::"n"(int{WORKER_WARPS * WARP}) : "memory");
 }
 
 // Stores 16 bytes at the same place of block `rank` of the cluster, counted by its copy of `barrier`.
 __device__ inline void send(int rank, void *to, uint4 piece, uint64_t *barrier) {
     cluster_store(cluster_address(shared_address(to), rank), piece,
                   cluster_address(shared_address(barrier), rank));
+}
+__device__ inline void send(int rank, void *to, float4 quad, uint64_t *barrier) {
+    cluster_store(cluster_address(shared_address(to), rank), quad,
+                  cluster_address(shared_address(barrier), rank));
+}
+__device__ inline float4 add(float4 a, float4 b) {
+    return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
 }
 
 } // namespace persistent

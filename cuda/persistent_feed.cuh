@@ -2,7 +2,7 @@
 #ifndef CUDA_PERSISTENT_FEED_CUH
 #define CUDA_PERSISTENT_FEED_CUH
 
-#include "cuda/persistent_block.cuh"
+#include "cuda/persistent_product.cuh"
 
 namespace persistent {
 
@@ -11,15 +11,37 @@ struct feeder {
     unsigned char *slots;
     int lane;
     uint64_t policy;
-    ring at;
+    int free;        // slots
+    ring_place fill; // the next free slot
+    ring_place tail; // the oldest batch that has not been given back
+    uint64_t *full;  // of the batch that is being filled
 
-    // Waits until the next slot is free, and promises what it will get.
+    // Waits until the next slot is free.
+    __device__ void await_slot(const arguments &a) {
+        if (free == 0) {
+            barrier_wait(s->empty + tail.stage, tail.parity());
+            free = s->batch[tail.stage];
+            tail.pass(free, a.ring.stages);
+        }
+    }
+    // Promises what the next `count` slots will get.
+    template <typename S>
+    __device__ void begin_batch(const arguments &a, int count) {
+        await_slot(a);
+        full = s->full + fill.stage;
+        if (lane == 0) {
+            s->batch[fill.stage] = count;
+            barrier_expect(full, (uint32_t)(count * TILE * 2 * S::C(a)));
+        }
+        __syncwarp();
+    }
     template <typename S>
     __device__ unsigned char *next_slot(const arguments &a) {
-        barrier_wait(s->empty + at.stage, at.parity ^ 1);
-        if (lane == 0) barrier_expect(s->full + at.stage, TILE * 2 * S::C(a));
-        __syncwarp();
-        return slots + at.stage * S::at(a).slot;
+        await_slot(a);
+        unsigned char *slot = slots + fill.stage * S::at(a).slot;
+        free--;
+        fill.pass(1, a.ring.stages);
+        return slot;
     }
 };
 
@@ -29,23 +51,26 @@ __device__ inline void feed_tiles(feeder *f, const arguments &a, const void *wei
     const typename S::T *rows = static_cast<const typename S::T *>(weight) + (size_t)f->lane * S::C(a);
 #pragma unroll 1
     for (int tile = 0; tile < tiles.count; tile++) {
+        if (tile % TILES_AT_ONCE<S> == 0) f->begin_batch<S>(a, min(tiles.count - tile, TILES_AT_ONCE<S>));
         unsigned char *slot = f->next_slot<S>(a);
         if (f->lane < TILE)
             copy_bytes_once(slot + f->lane * S::at(a).tile_row, rows + (size_t)tiles.column(tile) * S::C(a),
-                            2 * (uint32_t)S::C(a), f->s->full + f->at.stage, f->policy);
-        f->at.advance(a.ring.stages);
+                            2 * (uint32_t)S::C(a), f->full, f->policy);
     }
 }
 
-// 64 inputs, from `input` on, of the block's channels.
-template <typename S>
-__device__ inline void feed_slice(feeder *f, const arguments &a, const CUtensorMap *map, int input,
-                                  int layer) {
-    unsigned char *slot = f->next_slot<S>(a);
-    if (f->lane == 0)
-        copy_slice_once(slot, map, input, rank_of_block() * S::channels(a), layer, f->s->full + f->at.stage,
-                        f->policy);
-    f->at.advance(a.ring.stages);
+// Slices of 64 inputs of the block's channels: `count` of them, the first from `input` on, the next `stride`
+// inputs further. BATCH at once.
+template <typename S, int BATCH>
+__device__ inline void feed_slices(feeder *f, const arguments &a, const CUtensorMap *map, int layer,
+                                   int input, int stride, int count) {
+#pragma unroll 1
+    for (int i = 0; i < count; i++, input += stride) {
+        if (i % BATCH == 0) f->begin_batch<S>(a, min(count - i, BATCH));
+        unsigned char *slot = f->next_slot<S>(a);
+        if (f->lane == 0)
+            copy_slice_once(slot, map, input, rank_of_block() * S::channels(a), layer, f->full, f->policy);
+    }
 }
 
 // In the order in which the multipliers take them (multiply_steps).
@@ -61,14 +86,12 @@ __device__ inline void feed(feeder *f, const arguments &a) {
             for (int item = 0; item < heads; item += S::HEADS_AT_ONCE) {
                 const head_set now = heads_of<S>(a, item, heads);
                 feed_tiles<S>(f, a, of_layer<T>(a.m.qkvw, layer), qkv_tiles<S>(a, now));
-#pragma unroll 1
-                for (int i = 0; i < now.count; i++)
-                    feed_slice<S>(f, a, &a.attprojw, (now.first + i * a.clusters) * HEAD_D, layer);
+                feed_slices<S, HEADS_PROJECTED>(f, a, &a.attprojw, layer, now.first * HEAD_D,
+                                                a.clusters * HEAD_D, now.count);
             }
             feed_tiles<S>(f, a, of_layer<T>(a.m.fcw, layer), fc_tiles(a, groups));
-#pragma unroll 1
-            for (int i = 0; i < groups; i++)
-                feed_slice<S>(f, a, &a.fcprojw, (a.first_group[cluster_of_block()] + i) * HEAD_D, layer);
+            feed_slices<S, GROUPS_PROJECTED<S>>(f, a, &a.fcprojw, layer,
+                                                a.first_group[cluster_of_block()] * HEAD_D, HEAD_D, groups);
         }
         feed_tiles<S>(f, a, a.m.head, vocab_tiles(f->s->vocab_owned));
     }

@@ -17,7 +17,6 @@ __device__ inline void init_barriers(shared_state *s, int stages) {
         barrier_init(s->full + i, 1);
         barrier_init(s->empty + i, MULTIPLIERS);
     }
-    barrier_init(&s->meeting, WORKER_WARPS);
     for (uint64_t *barrier : {&s->stream, &s->qkv, &s->attention, &s->inner}) barrier_init(barrier, 1);
     barrier_init_fence();
 }
@@ -56,11 +55,12 @@ __global__ void __launch_bounds__(THREADS, 1) step_kernel(const __grid_constant_
         multiply_steps<S>(&w, a);
     } else {
         asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(int{OTHER_REGISTERS}));
-        if (w.warp == ASSISTANT) assist_steps<S>(&w, a);
         if (w.warp == FEEDER) {
-            feeder f = {s, shared + a.ring.slots, w.lane, evict_first_policy(), {}};
+            feeder f = {s, shared + a.ring.slots, w.lane, evict_first_policy(), a.ring.stages, {}, {}, NULL};
             feed<S>(&f, a);
         }
+        if (w.warp != ASSISTANT) return; // those that wait below would be missed by the workers' barrier
+        assist_steps<S>(&w, a);
     }
     __syncwarp();
     cluster_arrive(); // nobody's shared memory goes while somebody may still send to it

@@ -29,8 +29,8 @@ __device__ inline void append(const worker &w, const arguments &a, int layer, in
 
 // Queries, keys and values of some heads, to the cluster.
 template <typename S>
-__device__ inline void run_qkv(worker *w, const arguments &a, int layer, const head_set &heads) {
-    run_tiles<S>(w, a, 3 * heads.count, [&](int tile, bool active, float y) {
+__device__ inline void run_qkv(worker *w, const arguments &a, int layer, const head_set &heads, bool awaits) {
+    run_tiles<S>(w, a, 3 * heads.count, awaits, [&](int tile, bool active, float y) {
         const int head = tile / 3, part = tile % 3; // query, key, value
         const uint4 piece = piece_of<typename S::T>(y);
         if (!active) return;
@@ -47,24 +47,27 @@ __device__ inline void attention_phase(worker *w, const arguments &a, int turn, 
     const int owned = w->s->heads_owned;
     head_set heads = heads_of<S>(a, 0, owned);
     key_share share = share_of<S>(*w, a, heads);
-    cached_keys keys;
+    cached_keys keys = {};
     load_portion<S>(*w, a, layer, share, share.part, keys); // while the stream is on its way
     if (layer == 0)
         embed<S>(w, a, owned > 0);
     else
         advance_stream<S>(w, a, partials_of<S>(a, turn, 2 * layer - 1), a.clusters, owned > 0);
     if (owned == 0) { // the assistant brings the next phase's gains all the same
-        meet(w);
+        meet();
         return;
     }
-    barrier_wait(&w->s->stream, (uint32_t)w->take_turn(TURN_STREAM));
+    const slice_inputs attended = {reinterpret_cast<const unsigned char *>(w->s->attended), ROW_BYTES,
+                                   S::B * ROW_BYTES};
     slice_sums<S> sums = {};
 #pragma unroll 1
     for (int item = 0;;) {
-        run_qkv<S>(w, a, layer, heads);
-        attend<S>(w, a, layer, heads, share, keys);
-        add_slices<S>(&sums, reinterpret_cast<const unsigned char *>(w->s->attended), ROW_BYTES,
-                      S::B * ROW_BYTES, heads.count, a, w);
+        slice_weights<S, HEADS_PROJECTED> weights;
+        run_qkv<S>(w, a, layer, heads, item == 0);
+        attend<S>(w, a, layer, share, keys);
+        load_slices<S>(&weights, w, a, min(heads.count, (int)HEADS_PROJECTED));
+        merge<S>(w, a, layer, share);
+        add_slices<S>(&sums, weights, attended, heads.count, a, w);
         item += S::HEADS_AT_ONCE;
         if (item >= owned) break;
         heads = heads_of<S>(a, item, owned);
@@ -83,19 +86,20 @@ __device__ inline void mlp_phase(worker *w, const arguments &a, int turn, int la
     const int owned = w->s->groups_owned, inner_turn = w->take_turn(TURN_INNER);
     unsigned char *inner = w->at_offset<unsigned char>(S::at(a).inner) + inner_turn * S::B * a.ring.inner_row;
     advance_stream<S>(w, a, partials_of<S>(a, turn, 2 * layer), attending_clusters<S>(a), owned > 0);
+    slice_sums<S> sums = {};
     if (owned == 0) {
-        meet(w);
+        meet();
     } else {
-        barrier_wait(&w->s->stream, (uint32_t)w->take_turn(TURN_STREAM));
-        run_tiles<S>(w, a, owned, [&](int tile, bool active, float y) {
+        slice_weights<S, GROUPS_PROJECTED<S>> weights;
+        run_tiles<S>(w, a, owned, true, [&](int tile, bool active, float y) {
             const uint4 piece = piece_of<typename S::T>(gelu_tanh(y));
             uint4 *units = reinterpret_cast<uint4 *>(inner + row_of<S>(*w) * a.ring.inner_row);
             if (active) send(n_of(*w), units + tile * HEAD_PIECES + rank_of_block(), piece, &w->s->inner);
         });
+        load_slices<S>(&weights, w, a, min(owned, GROUPS_PROJECTED<S>));
         barrier_wait(&w->s->inner, (uint32_t)inner_turn);
+        add_slices<S>(&sums, weights, {inner, a.ring.inner_row, SLICE_BYTES}, owned, a, w);
     }
-    slice_sums<S> sums = {};
-    add_slices<S>(&sums, inner, a.ring.inner_row, SLICE_BYTES, owned, a, w);
     publish_slices<S>(sums, a, partials_of<S>(a, turn, 2 * layer + 1), *w);
 }
 
@@ -106,9 +110,12 @@ template <typename S>
 __device__ inline best head_phase(worker *w, const arguments &a, int turn) {
     best found = {-INFINITY, a.m.V};
     advance_stream<S>(w, a, partials_of<S>(a, turn, 2 * a.m.L - 1), a.clusters, true);
-    barrier_wait(&w->s->stream, (uint32_t)w->take_turn(TURN_STREAM));
     const tile_set tiles = vocab_tiles(w->s->vocab_owned);
-    run_tiles<S>(w, a, tiles.count, [&](int tile, bool active, float y) {
+    if (tiles.count == 0) { // of a small vocabulary
+        barrier_wait(&w->s->stream, (uint32_t)w->take_turn(TURN_STREAM));
+        return found;
+    }
+    run_tiles<S>(w, a, tiles.count, true, [&](int tile, bool active, float y) {
         const int id = tiles.column(tile) + n_of(*w);
         if (!active || id >= a.m.V) return;
         if (a.r.logits && row_of<S>(*w) < a.r.B) a.r.logits[(size_t)row_of<S>(*w) * a.r.ld + id] = y;
@@ -117,43 +124,44 @@ __device__ inline best head_phase(worker *w, const arguments &a, int turn) {
     return found;
 }
 
-__device__ inline best best_of_lanes(best found, int lanes) {
-#pragma unroll 1
-    for (int step = lanes / 2; step > 0; step /= 2)
-        found = better(found, {__shfl_xor_sync(FULL_WARP, found.value, step),
-                               __shfl_xor_sync(FULL_WARP, found.id, step)});
-    return found;
+// The best token of all blocks for a row, by one warp: polls their candidates.
+__device__ inline best best_of_blocks(const uint2 *candidates, int blocks, int vocab, int lane) {
+    constexpr int MOST = MAX_CLUSTERS * CLUSTER / WARP;
+    uint2 pair[MOST];
+    bool missing;
+#pragma unroll
+    for (uint2 &one : pair) one = make_uint2(0, EMPTY);
+    do {
+        missing = false;
+#pragma unroll
+        for (int i = 0; i < MOST; i++) {
+            const int block = min(lane + i * WARP, blocks - 1);
+            peek_if(is_empty(pair[i].y), pair[i], candidates + block);
+        }
+#pragma unroll
+        for (const uint2 &one : pair) missing |= is_empty(one.y);
+    } while (__any_sync(FULL_WARP, missing));
+    best winner = {-INFINITY, vocab};
+#pragma unroll
+    for (const uint2 &one : pair) winner = better(winner, {__uint_as_float(one.x), (int)one.y});
+    return best_of_lanes<WARP>(winner);
 }
 
 // Every block tells all others its best token of each row, and all take the same best: the barrier that ends
-// a step.
+// a step. The assistant tells.
 template <typename S>
 __device__ inline void choose_tokens(worker *w, const arguments &a, int turn, best found) {
     const int blocks = (int)gridDim.x;
-    uint2 *candidates = a.candidates + (size_t)(turn % 3) * S::B * blocks;
     shared_state *s = w->s;
-    found = best_of_lanes(found, TILE);
-    if (n_of(*w) == 0 && tile_of<S>(*w) < GROUP) s->found[tile_of<S>(*w) * S::B + row_of<S>(*w)] = found;
-    meet(w); // and all that the block emptied has been emptied
-    if (w->warp == 0 && w->lane < S::B) {
-        best winner = s->found[w->lane];
-#pragma unroll 1
-        for (int tile = 1; tile < GROUP; tile++) winner = better(winner, s->found[tile * S::B + w->lane]);
-        publish_release(candidates + w->lane * blocks + blockIdx.x,
-                        make_uint2(__float_as_uint(winner.value), (uint32_t)winner.id));
-    }
+    found = best_of_lanes<TILE>(found);
+    if (n_of(*w) == 0 && tile_of<S>(*w) < GROUP) s->found[row_of<S>(*w)][tile_of<S>(*w)] = found;
+    meet();
     if (w->warp < S::B) { // one warp a row
-        const uint2 *of_row = candidates + w->warp * blocks;
-        best winner = {-INFINITY, a.m.V};
-#pragma unroll 1
-        for (int block = w->lane; block < blocks; block += WARP) {
-            uint2 pair = peek(of_row + block);
-            while (pair.y == EMPTY) pair = peek(of_row + block);
-            winner = better(winner, {__uint_as_float(pair.x), (int)pair.y});
-        }
-        acquire_seen();
-        winner = best_of_lanes(winner, WARP);
+        const best winner =
+            best_of_blocks(candidates_of<S>(a, turn) + w->warp * blocks, blocks, a.m.V, w->lane);
+        fence_blocks();
         const int length = s->length[w->warp];
+        __syncwarp(); // all lanes have read what one of them writes
         if (w->lane == 0 && length > 0 && length < a.r.max_tokens) {
             const int token = winner.id < a.m.V ? winner.id : 0; // all NaN: still an id
             s->token[w->warp] = token;
@@ -164,13 +172,13 @@ __device__ inline void choose_tokens(worker *w, const arguments &a, int turn, be
             }
         }
     }
-    meet(w);
+    meet();
 }
 
 template <typename S>
 __device__ inline void multiply_steps(worker *w, const arguments &a) {
     int turn = a.turn;
-    meet(w); // the assistant has brought the first gains
+    meet(); // the assistant has brought the first gains
 #pragma unroll 1
     for (int step = 0; step < a.steps; step++) {
 #pragma unroll 1

@@ -6,7 +6,8 @@
 // channels over 64 inputs, a head's or a group's: each warp has outputs of its own, whose sums are what the
 // cluster adds to the residual stream.
 //
-// Tiles and slices are as many bytes: the ring's slots take either.
+// Tiles and slices are as many bytes: the ring's slots take either. The ring hands them on in batches, which
+// a warp loads into registers before the activations are there: the slots are free again that much earlier.
 #ifndef CUDA_PERSISTENT_PRODUCT_CUH
 #define CUDA_PERSISTENT_PRODUCT_CUH
 
@@ -14,96 +15,101 @@
 
 namespace persistent {
 
-// Chunk warp + i * MULTIPLIERS of the stream's columns: lane (row, quarter) has 8 of its k. Lanes without a
-// row repeat the last: they only make columns of the products that nobody reads.
-template <typename S>
-__device__ inline void load_rows(uint4 (&x)[S::CHUNKS], const arguments &a, const worker &w) {
-    const shared_layout at = S::at(a);
-    const stream_quad *from =
-        w.at_offset<const stream_quad>(at.stream + min(w.lane / 4, S::B - 1) * at.stream_row) +
-        w.warp * (CHUNK_K / QUAD) + w.lane % 4 * 2;
-#pragma unroll
-    for (int i = 0; i < S::CHUNKS; i++) {
-        if (!S::has_chunk(a, w.warp, i)) break;
-        const stream_quad *quad = from + i * (MULTIPLIERS * CHUNK_K / QUAD);
-        const uint2 low = *reinterpret_cast<const uint2 *>(quad[0].scaled),
-                    high = *reinterpret_cast<const uint2 *>(quad[1].scaled);
-        x[i] = make_uint4(low.x, low.y, high.x, high.y);
-    }
+// ---- the ring
+
+// Slot i of the batch that comes next.
+__device__ inline int slot_of_batch(const worker &w, const arguments &a, int i) {
+    const int slot = w.at.stage + i;
+    return slot - (slot >= a.ring.stages ? a.ring.stages : 0);
 }
 
-// The next up to MOST slots of the ring, once their weights are there.
-template <typename S, int MOST>
-struct next_slots {
-    int count, stage[MOST];
-
-    __device__ next_slots(worker *w, const arguments &a, int count_now) : count(count_now) {
-        const int stages = a.ring.stages;
-        bool there = true;
-        uint32_t parity[MOST];
-#pragma unroll
-        for (int i = 0; i < MOST; i++) {
-            const bool wraps = w->at.stage + i >= stages;
-            stage[i] = w->at.stage + i - (wraps ? stages : 0);
-            parity[i] = w->at.parity ^ wraps;
-            there &= barrier_try(w->s->full + stage[i], parity[i]) || i >= count;
-        }
-        if (!there) {
-#pragma unroll
-            for (int i = 0; i < MOST; i++) {
-                if (i < count) barrier_wait(w->s->full + stage[i], parity[i]);
-            }
-        }
-        const bool wraps = w->at.stage + count >= stages;
-        w->at.stage += count - (wraps ? stages : 0);
-        w->at.parity ^= wraps;
-    }
-    __device__ const unsigned char *weights(const worker &w, const arguments &a, int i) const {
-        return w.at_offset<const unsigned char>(a.ring.slots) + stage[i] * S::at(a).slot;
-    }
-    __device__ void release(const worker &w) const {
-        __syncwarp();
-#pragma unroll
-        for (int i = 0; i < MOST; i++) {
-            if (w.lane == 0 && i < count) barrier_arrive(w.s->empty + stage[i]);
-        }
-    }
-};
+// Gives the next batch, of `count` slots, back and goes on to the one behind. `loaded`: of every load from it
+// some word, combined; which of two lanes gives the batch back depends on that, so that no lane can do so
+// while loads are still on their way to the registers: an arrival alone does not wait for them.
+__device__ inline void release_batch(worker *w, const arguments &a, int count, uint32_t loaded) {
+    const int lane = (int)(__shfl_sync(FULL_WARP, loaded, 0) & 1);
+    if (w->lane == lane) barrier_arrive(w->s->empty + w->at.stage);
+    w->at.pass(count, a.ring.stages);
+}
 
 // ---- tiles
 
-enum { TILES_AT_ONCE = 4 };
+enum { KS = CHUNK_K / 16 }; // products of a chunk
 
-// The next `count` tiles of weights times rows: the warp's sums (count, B, TILE).
 template <typename S>
-__device__ inline void multiply_tiles(worker *w, const arguments &a, const uint4 (&x)[S::CHUNKS], int count,
-                                      float *to) {
-    constexpr int PAIRS = TILES_AT_ONCE / 2; // two tiles are the M of a product
-    using T = typename S::T;
-    const next_slots<S, TILES_AT_ONCE> slots(w, a, count);
-    const int lane_offset = w->lane / 4 * S::at(a).tile_row + w->lane % 4 * 16 + w->warp * (CHUNK_K * 2);
-    float sums[PAIRS][2][4] = {}; // in two chains
+constexpr int TILES_AT_ONCE = S::CHUNKS < 7 ? 4 : 2; // a batch; there are no registers for more
+
+// The k of a warp's chunks, warp + i * MULTIPLIERS, of the stream. Lanes without a row repeat the last: they
+// only make columns of the products that nobody reads.
+template <typename S>
+__device__ inline void load_rows(uint32_t (&x)[S::CHUNKS][KS][2], const arguments &a, const worker &w) {
+    const shared_layout at = S::at(a);
+    const unsigned char *from =
+        w.at_offset<const unsigned char>(at.stream) + min(w.lane / 4, S::B - 1) * at.stream_row +
+        (w.warp * (CHUNK_K / QUAD) + w.lane % 4 / 2) * (int)sizeof(stream_quad) + w.lane % 2 * 4;
 #pragma unroll
     for (int i = 0; i < S::CHUNKS; i++) {
-        if (!S::has_chunk(a, w->warp, i)) break;
-        uint4 weight[TILES_AT_ONCE] = {};
+        if (!S::has_chunk(a, w.warp, i)) break;
 #pragma unroll
-        for (int tile = 0; tile < TILES_AT_ONCE; tile++)
-            if (tile < count)
-                weight[tile] = *reinterpret_cast<const uint4 *>(slots.weights(*w, a, tile) + lane_offset +
-                                                                i * (MULTIPLIERS * CHUNK_K * 2));
+        for (int j = 0; j < KS * 2; j++) // 8 k each
+            x[i][j / 2][j % 2] = *reinterpret_cast<const uint32_t *>(
+                from + (i * MULTIPLIERS * CHUNK_K + j * 8) / QUAD * (int)sizeof(stream_quad));
+    }
+}
+
+// The warp's chunks of a batch of tiles, two of which are the M of a product.
+template <typename S>
+struct tile_weights {
+    uint32_t at[TILES_AT_ONCE<S> / 2][S::CHUNKS][KS][4];
+};
+
+// The next `count` tiles, when they are there: ahead of what they will be multiplied with. Tiles and chunks
+// that do not exist repeat others.
+template <typename S>
+__device__ inline void load_tiles(tile_weights<S> *weights, worker *w, const arguments &a, int count) {
+    const shared_layout at = S::at(a);
+    const int matrix = w->lane / 8; // of load_matrices: tile matrix % 2, k from 8 (matrix / 2) on
+    const unsigned char *from =
+        w->at_offset<const unsigned char>(a.ring.slots) + w->lane % 8 * at.tile_row + matrix / 2 * 16;
+    uint32_t loaded = 0;
+    barrier_wait(w->s->full + w->at.stage, w->at.parity());
 #pragma unroll
-        for (int pair = 0; pair < PAIRS; pair++) {
-            const uint4 &one = weight[2 * pair], &other = weight[2 * pair + 1];
-            mma_16x8x16<T>(sums[pair][0], {one.x, other.x, one.y, other.y}, x[i].x, x[i].y);
-            mma_16x8x16<T>(sums[pair][1], {one.z, other.z, one.w, other.w}, x[i].z, x[i].w);
+    for (int pair = 0; pair < TILES_AT_ONCE<S> / 2; pair++) {
+        const unsigned char *tile =
+            from + slot_of_batch(*w, a, min(2 * pair + matrix % 2, count - 1)) * at.slot;
+#pragma unroll
+        for (int i = 0; i < S::CHUNKS; i++) {
+            const int chunk = S::has_chunk(a, w->warp, i) ? w->warp + i * MULTIPLIERS : 0;
+#pragma unroll
+            for (int k = 0; k < KS; k++) {
+                load_matrices(weights->at[pair][i][k], tile + chunk * (CHUNK_K * 2) + k * 32);
+                loaded ^= weights->at[pair][i][k][0];
+            }
         }
     }
-    slots.release(*w);
-    const int row = w->lane % 4 * 2;
-    float *own = to + row * TILE + w->lane / 4;
+    release_batch(w, a, count, loaded);
+}
+
+// `count` tiles of weights times rows: the warp's sums (count, B, TILE).
+template <typename S>
+__device__ inline void multiply_tiles(const tile_weights<S> &weights, const uint32_t (&x)[S::CHUNKS][KS][2],
+                                      int count, float *to, const arguments &a, const worker &w) {
+    constexpr int PAIRS = TILES_AT_ONCE<S> / 2;
+    float sums[PAIRS][KS][4] = {};
 #pragma unroll
-    for (int tile = 0; tile < TILES_AT_ONCE; tile++) {
+    for (int i = 0; i < S::CHUNKS; i++) {
+        if (!S::has_chunk(a, w.warp, i)) break;
+#pragma unroll
+        for (int k = 0; k < KS; k++) {
+#pragma unroll
+            for (int pair = 0; pair < PAIRS; pair++)
+                mma_16x8x16<typename S::T>(sums[pair][k], weights.at[pair][i][k], x[i][k][0], x[i][k][1]);
+        }
+    }
+    const int row = w.lane % 4 * 2;
+    float *own = to + row * TILE + w.lane / 4;
+#pragma unroll
+    for (int tile = 0; tile < TILES_AT_ONCE<S>; tile++) {
 #pragma unroll
         for (int i = 0; i < min(S::B, 2); i++) {
             const int at = tile % 2 * 2 + i;
@@ -114,21 +120,28 @@ __device__ inline void multiply_tiles(worker *w, const arguments &a, const uint4
 }
 
 // The products of the stream with the block's tiles: finish(tile, active, y) for each output, by all lanes of
-// its warp. By all multipliers, once the stream is there; the assistant meets them for each group.
+// its warp. `awaits`: the stream is still on its way. By all multipliers; the assistant meets them for each
+// group.
 template <typename S, typename Finish>
-__device__ inline void run_tiles(worker *w, const arguments &a, int tiles, Finish finish) {
+__device__ inline void run_tiles(worker *w, const arguments &a, int tiles, bool awaits, Finish finish) {
     constexpr int WARP_SUMS = GROUP * TILE * S::B;
-    uint4 x[S::CHUNKS];
+    tile_weights<S> weights;
+    load_tiles<S>(&weights, w, a, min(tiles, TILES_AT_ONCE<S>));
+    if (awaits) barrier_wait(&w->s->stream, (uint32_t)w->take_turn(TURN_STREAM));
+    uint32_t x[S::CHUNKS][KS][2];
     load_rows<S>(x, a, *w);
 #pragma unroll 1
     for (int group = 0; group < tiles; group += GROUP) {
         const int count = min((int)GROUP, tiles - group), turn = w->take_turn(TURN_SUMS);
         float *sums = w->at_offset<float>(S::at(a).sums) + turn * (MULTIPLIERS * WARP_SUMS);
 #pragma unroll 1
-        for (int tile = 0; tile < count; tile += TILES_AT_ONCE)
-            multiply_tiles<S>(w, a, x, min(count - tile, (int)TILES_AT_ONCE),
-                              sums + w->warp * WARP_SUMS + tile * (TILE * S::B));
-        meet(w);
+        for (int tile = 0; tile < count; tile += TILES_AT_ONCE<S>) {
+            multiply_tiles<S>(weights, x, count - tile, sums + w->warp * WARP_SUMS + tile * (TILE * S::B), a,
+                              *w);
+            const int left = tiles - group - tile - TILES_AT_ONCE<S>;
+            if (left > 0) load_tiles<S>(&weights, w, a, min(left, TILES_AT_ONCE<S>));
+        }
+        meet();
         if (w->warp * WARP >= count * (TILE * S::B)) continue;
         const bool active = tile_of<S>(*w) < count;
         const float *finished = sums + (active ? w->warp * WARP + w->lane : 0);
@@ -136,7 +149,7 @@ __device__ inline void run_tiles(worker *w, const arguments &a, int tiles, Finis
 #pragma unroll
         for (int i = 0; i < MULTIPLIERS; i++) y += finished[i * WARP_SUMS];
         const output_terms t = w->s->outputs[turn][active ? tile_of<S>(*w) * TILE + n_of(*w) : 0];
-        const row_norm norm = w->s->norms[row_of<S>(*w)];
+        const row_norm norm = w->s->norms[w->turn(TURN_STREAM)][row_of<S>(*w)];
         finish(group + tile_of<S>(*w), active, norm.scale * y - norm.shift * t.folded + t.bias);
     }
 }
@@ -167,7 +180,6 @@ __device__ inline uint4 piece_of(float y) {
 enum {
     PAIR_OUTPUTS = 2 * TILE,
     K_STEPS = HEAD_D / 16,
-    SLICES_AT_ONCE = 4,
 };
 
 // A warp's outputs of the block's C / 8 channels: pairs of tiles warp, warp + MULTIPLIERS.
@@ -175,60 +187,88 @@ template <typename S>
 constexpr int WARP_PAIRS = (S::CHUNKS * CHUNK_K * MULTIPLIERS / CLUSTER + PAIR_OUTPUTS * MULTIPLIERS - 1) /
                            (PAIR_OUTPUTS * MULTIPLIERS);
 
+// Slices of a batch: of attention's projection, of FC2.
+enum { HEADS_PROJECTED = 1 };
+template <typename S>
+constexpr int GROUPS_PROJECTED = 4 / WARP_PAIRS<S>;
+
 template <typename S>
 struct slice_sums {
     float at[WARP_PAIRS<S>][2][4]; // in two chains
 };
+// The warp's outputs of a batch of slices.
+template <typename S, int BATCH>
+struct slice_weights {
+    uint32_t at[BATCH][WARP_PAIRS<S>][K_STEPS][4];
+};
 
-// Adds the next COUNT slices times 64 inputs of each row for each. The inputs of a slice are row_bytes apart
-// from row to row, those of the next slice begin slice_bytes behind.
-template <typename S, int COUNT>
-__device__ inline void multiply_slices(slice_sums<S> *sums, const unsigned char *rows, int row_bytes,
-                                       int slice_bytes, const arguments &a, worker *w) {
-    using T = typename S::T;
+// The next `count` slices, when they are there: ahead of their inputs. Slices and outputs that do not exist
+// repeat the last.
+template <typename S, int BATCH>
+__device__ inline void load_slices(slice_weights<S, BATCH> *weights, worker *w, const arguments &a,
+                                   int count) {
     const int outputs = S::channels(a), i8 = w->lane % 8,
               swizzle = (w->lane / 16 ^ i8) * 16; // of the lane's piece of k = 0 .. 15
-    const unsigned char *input = rows + min(i8, S::B - 1) * row_bytes + w->lane / 8 * 16;
-    uint32_t x[COUNT][2][4]; // 32 k each
+    const unsigned char *slots = w->at_offset<const unsigned char>(a.ring.slots) + i8 * SLICE_BYTES;
+    uint32_t loaded = 0;
+    barrier_wait(w->s->full + w->at.stage, w->at.parity());
 #pragma unroll
-    for (int i = 0; i < COUNT; i++) {
-        load_matrices(x[i][0], input + i * slice_bytes);
-        load_matrices(x[i][1], input + i * slice_bytes + 64);
-    }
-    const next_slots<S, COUNT> slots(w, a, COUNT);
+    for (int i = 0; i < BATCH; i++) {
+        const unsigned char *slice = slots + slot_of_batch(*w, a, min(i, count - 1)) * S::at(a).slot;
 #pragma unroll
-    for (int pair = 0; pair < WARP_PAIRS<S>; pair++) {
-        const int first = (w->warp + pair * MULTIPLIERS) * PAIR_OUTPUTS;
-        if (first >= outputs) break;
-        const int offset = (min(first + w->lane / 8 % 2 * TILE, outputs - TILE) + i8) * SLICE_BYTES;
-#pragma unroll
-        for (int i = 0; i < COUNT; i++) {
-            const unsigned char *weights = slots.weights(*w, a, i) + offset;
+        for (int pair = 0; pair < WARP_PAIRS<S>; pair++) {
+            const int first = (w->warp + pair * MULTIPLIERS) * PAIR_OUTPUTS + w->lane / 8 % 2 * TILE;
+            const unsigned char *from = slice + min(first, outputs - TILE) * SLICE_BYTES;
 #pragma unroll
             for (int k = 0; k < K_STEPS; k++) {
-                uint32_t weight[4];
-                load_matrices(weight, weights + (swizzle ^ (k * 32)));
-                mma_16x8x16<T>(sums->at[pair][k % 2], weight, x[i][k / 2][k % 2 * 2],
-                               x[i][k / 2][k % 2 * 2 + 1]);
+                load_matrices(weights->at[i][pair][k], from + (swizzle ^ (k * 32)));
+                loaded ^= weights->at[i][pair][k][0];
             }
         }
     }
-    slots.release(*w);
+    release_batch(w, a, count, loaded);
 }
 
-template <typename S>
-__device__ inline void add_slices(slice_sums<S> *sums, const unsigned char *rows, int row_bytes,
-                                  int slice_bytes, int count, const arguments &a, worker *w) {
+// The inputs of slices: 64 a row, row_bytes apart from row to row, those of the next slice slice_bytes
+// behind.
+struct slice_inputs {
+    const unsigned char *rows;
+    int row_bytes, slice_bytes;
+};
+
+// Adds up to BATCH slices times the inputs from slice `first` on.
+template <typename S, int BATCH>
+__device__ inline void multiply_slices(slice_sums<S> *sums, const slice_weights<S, BATCH> &weights,
+                                       const slice_inputs &inputs, int first, int count, const worker &w) {
+    using T = typename S::T;
+    const unsigned char *input = inputs.rows + first * inputs.slice_bytes +
+                                 min(w.lane % 8, S::B - 1) * inputs.row_bytes + w.lane / 8 * 16;
+#pragma unroll
+    for (int i = 0; i < BATCH; i++) {
+        if (i >= count) break;
+        uint32_t x[2][4]; // 32 k each
+        load_matrices(x[0], input + i * inputs.slice_bytes);
+        load_matrices(x[1], input + i * inputs.slice_bytes + 64);
+#pragma unroll
+        for (int k = 0; k < K_STEPS; k++) {
+#pragma unroll
+            for (int pair = 0; pair < WARP_PAIRS<S>; pair++)
+                mma_16x8x16<T>(sums->at[pair][k % 2], weights.at[i][pair][k], x[k / 2][k % 2 * 2],
+                               x[k / 2][k % 2 * 2 + 1]);
+        }
+    }
+}
+
+// All `count` slices, of which the first batch is loaded.
+template <typename S, int BATCH>
+__device__ inline void add_slices(slice_sums<S> *sums, const slice_weights<S, BATCH> &loaded,
+                                  const slice_inputs &inputs, int count, const arguments &a, worker *w) {
+    multiply_slices<S, BATCH>(sums, loaded, inputs, 0, count, *w);
 #pragma unroll 1
-    for (int i = 0; i < count; i += SLICES_AT_ONCE, rows += SLICES_AT_ONCE * slice_bytes) {
-        if (count - i >= 4)
-            multiply_slices<S, 4>(sums, rows, row_bytes, slice_bytes, a, w);
-        else if (count - i == 3)
-            multiply_slices<S, 3>(sums, rows, row_bytes, slice_bytes, a, w);
-        else if (count - i == 2)
-            multiply_slices<S, 2>(sums, rows, row_bytes, slice_bytes, a, w);
-        else
-            multiply_slices<S, 1>(sums, rows, row_bytes, slice_bytes, a, w);
+    for (int i = BATCH; i < count; i += BATCH) {
+        slice_weights<S, BATCH> weights;
+        load_slices<S, BATCH>(&weights, w, a, min(count - i, BATCH));
+        multiply_slices<S, BATCH>(sums, weights, inputs, i, count - i, *w);
     }
 }
 

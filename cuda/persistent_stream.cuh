@@ -33,10 +33,6 @@ __device__ inline stream_place place_of(const arguments &a, int item) {
     return {row, item - row * S::quads(a)};
 }
 
-__device__ inline float4 add(float4 a, float4 b) {
-    return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
-}
-
 // Each of `lanes` neighbouring lanes gets the sum over them.
 template <int lanes>
 __device__ inline float4 add_lanes(float4 sum) {
@@ -77,17 +73,20 @@ template <typename S>
 struct quad_loads {
     uint4 part[LOADS<S>];
 
-    // from: of the first cluster, `stride` from each to the next; `last` is the last.
-    __device__ void peek_all(const uint4 *from, int stride, int lane, int last) {
+    __device__ void empty() {
 #pragma unroll
-        for (int j = 0; j < LOADS<S>; j++) part[j] = peek(from + min(lane + j * ADDERS<S>, last) * stride);
+        for (uint4 &one : part) one = make_uint4(EMPTY, EMPTY, EMPTY, EMPTY);
     }
-    __device__ uint32_t highest() const { // EMPTY if a word of them is
-        uint32_t found = 0;
+    // Looks for those that are not there yet; whether that is so of any.
+    // from: of the first cluster, `stride` from each to the next; `last` is the last.
+    __device__ bool peek_missing(const uint4 *from, int stride, int lane, int last) {
+        bool missing = false;
 #pragma unroll
         for (int j = 0; j < LOADS<S>; j++)
-            found = max(found, max(max(part[j].x, part[j].y), max(part[j].z, part[j].w)));
-        return found;
+            peek_if(is_empty(part[j]), part[j], from + min(lane + j * ADDERS<S>, last) * stride);
+#pragma unroll
+        for (const uint4 &one : part) missing |= is_empty(one);
+        return missing;
     }
     __device__ float4 sum(int lane, int last) const {
         float4 sum = make_float4(0, 0, 0, 0);
@@ -129,13 +128,14 @@ __device__ inline void add_partials(worker *w, const arguments &a, const float *
                         before.place.quad;
     constexpr int HINT = LOADS<S> / 2; // of many rows, polling everything would keep the L2 from it
     const int stride = S::B * S::C(a) / QUAD;
+    __syncwarp(); // all lanes have read the residual, which one of them will write
     while (S::B > 1 &&
            __any_sync(FULL_WARP, is_empty(peek(from + min(lane + HINT * ADDERS<S>, count - 1) * stride)))) {
     }
     quad_loads<S> loads;
-    do // no branch per load: when the last warp of all blocks notices its sums decides a step's time
-        loads.peek_all(from, stride, lane, count - 1);
-    while (__any_sync(FULL_WARP, loads.highest() == EMPTY));
+    loads.empty();
+    while (__any_sync(FULL_WARP, loads.peek_missing(from, stride, lane, count - 1))) {
+    } // no branch per load: when the last warp of all blocks notices its sums decides a step's time
     const float4 x = add(before.x, add_lanes<ADDERS<S>>(loads.sum(lane, count - 1)));
     if (item < items) {
         if (lane == 0) w->at_offset<float4>(S::at(a).residual)[item] = x;
@@ -183,10 +183,12 @@ __device__ inline void combine_norms(worker *w, const arguments &a) {
     constexpr int lanes = WARP / S::B;
     const int quads = S::C(a) / QUAD, row = w->lane / lanes;
     const stream_quad *stream = w->at_offset<const stream_quad>(S::at(a).stream + row * S::at(a).stream_row);
-    const float pivot = stream[0].mean;
+    const float pivot = stream[0].mean, share = 1.0f / (float)quads; // known when compiled, mostly
     float sum = 0, squares = 0;
-#pragma unroll 4
-    for (int quad = w->lane % lanes; quad < quads; quad += lanes) {
+#pragma unroll 8
+    for (int i = 0; i < (quads + lanes - 1) / lanes; i++) {
+        const int quad = w->lane % lanes + i * lanes;
+        if (quad >= quads) break;
         const float d = stream[quad].mean - pivot;
         sum += d;
         squares += stream[quad].squares + QUAD * d * d;
@@ -196,10 +198,11 @@ __device__ inline void combine_norms(worker *w, const arguments &a) {
         sum += __shfl_xor_sync(FULL_WARP, sum, step);
         squares += __shfl_xor_sync(FULL_WARP, squares, step);
     }
-    sum /= (float)quads;
-    const float mean = pivot + sum, variance = fmaxf(squares / (float)S::C(a) - sum * sum, 0.0f),
+    sum *= share;
+    const float mean = pivot + sum, variance = fmaxf(squares * (share / QUAD) - sum * sum, 0.0f),
                 deviation = rsqrtf(variance + a.m.epsilon);
-    if (w->lane % lanes == 0) w->s->norms[row] = {deviation / SCALED_UNIT<typename S::T>, deviation * mean};
+    if (w->lane % lanes == 0)
+        w->s->norms[w->turn(TURN_STREAM)][row] = {deviation / SCALED_UNIT<typename S::T>, deviation * mean};
 }
 
 } // namespace persistent
