@@ -53,6 +53,37 @@ static void test_all_specs(void **state) {
     free(text);
 }
 
+static double machine_field(const json_t *document, size_t row, const char *name) {
+    const json_t *machine =
+        json_object_get(json_array_get(json_object_get(document, "rows"), row), "machine");
+    assert_true(json_is_number(json_object_get(machine, name)));
+    return json_number_value(json_object_get(machine, name));
+}
+
+static json_t *predicted(const char *const *arguments) {
+    char *text = run_ok(arguments);
+    json_t *document = json_loads(text, 0, NULL);
+    free(text);
+    assert_non_null(document);
+    return document;
+}
+
+static void test_the_machine_says_whose_kernels_run(void **state) {
+    (void)state;
+    json_t *document = predicted(ARGS("predict", "--device-spec", "h100,l4", GPT2, "--format", "json",
+                                      "--batch", "1", "--kvcache", "on"));
+    assert_true(machine_field(document, 0, "persistent_rows") == 4);
+    assert_true(machine_field(document, 0, "persistent_step_s") > 0);
+    assert_true(machine_field(document, 0, "persistent_last_step_s") > 0);
+    assert_true(machine_field(document, 0, "fused_rows") == 256);
+    assert_true(machine_field(document, 1, "persistent_rows") == 0);
+    json_decref(document);
+    document = predicted(ARGS("predict", "--device-spec", "h100", "--model", "random:gpt2-xl", "--quiet",
+                              "--format", "json", "--batch", "1", "--kvcache", "on"));
+    assert_true(machine_field(document, 0, "persistent_rows") == 1);
+    json_decref(document);
+}
+
 static void test_every_format_says_that_it_is_a_model(void **state) {
     (void)state;
     static const char *const formats[] = {"table", "csv", "json", "jsonl", "markdown"};
@@ -128,6 +159,7 @@ static void test_the_present_device(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all_specs),
+        cmocka_unit_test(test_the_machine_says_whose_kernels_run),
         cmocka_unit_test(test_every_format_says_that_it_is_a_model),
         cmocka_unit_test(test_rows_beyond_the_memory_are_marked),
         cmocka_unit_test(test_a_config_needs_no_weights),

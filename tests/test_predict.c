@@ -68,6 +68,12 @@ static void test_a_small_case_by_hand(void **state) {
     fused.fused_last_step = 1;
     fused.fused_rows = 3;
     assert_close(predict(&fused, &shape).tok_s, 9 / (prefill + first + second - 2), 1e-9);
+    // The persistent kernel for up to 5 rows, of which 3 are in the middle of its line.
+    struct machine persistent = fused;
+    persistent.persistent_step = 0.25;
+    persistent.persistent_last_step = 0.75;
+    persistent.persistent_rows = 5;
+    assert_close(predict(&persistent, &shape).tok_s, 9 / (prefill + first + second - 3), 1e-9);
     // Activations that fill more than half the cache, (3, 16) of 2 bytes: 2 (18 4 + 2 16) 2 bytes per token.
     struct machine uncacheable = machine;
     uncacheable.cache_bytes = 3 * 16 * 2 * 2 - 1;
@@ -109,7 +115,7 @@ static void test_better_machines_and_more_rows(void **state) {
         for (int batch = 1; batch <= 1024; batch *= 2) {
             const struct generation_shape on = gpt2_shape(batch, true), off = gpt2_shape(batch, false);
             struct machine machine = device_spec_machine(&device_specs[i], &gpt2, DTYPE_F16, 0);
-            machine.fused_rows = 0; // where they end, tok/s may fall
+            machine.persistent_rows = machine.fused_rows = 0; // where they end, tok/s may fall
             struct prediction cached = predict(&machine, &on);
             assert_true(cached.tok_s > before && cached.ms_per_step > step_before);
             assert_true(predict(&machine, &off).tok_s < cached.tok_s);
@@ -163,6 +169,95 @@ static void test_fused_steps_measured_on_an_h200(void **state) {
         shape.batch = measured[i].batch;
         assert_close(predict(&machine, &shape).ms_per_step * 1e3 / measured[i].us, 1, 0.1);
     }
+}
+
+// What a step of that many rows takes beside its work, by its prediction.
+static double fixed_time(const struct machine *machine, int rows, bool kv_cache) {
+    struct generation_shape shape = gpt2_shape(rows, kv_cache);
+    shape.gen_len = 2; // one step
+    return predict(machine, &shape).ms_per_step / 1e3 - predict_step_work(machine, &shape, 1);
+}
+
+// Lines of 1 to 4 rows and of 1 to 9: the second goes on beyond the first as if that were not there.
+static void test_each_kernel_has_its_line(void **state) {
+    (void)state;
+    struct machine machine = {.bandwidth = 1e12,
+                              .rate = 1e14,
+                              .cached_step = 900e-6,
+                              .uncached_step = 950e-6,
+                              .persistent_step = 10e-6,
+                              .persistent_last_step = 40e-6,
+                              .persistent_rows = 4,
+                              .fused_step = 100e-6,
+                              .fused_last_step = 180e-6,
+                              .fused_rows = 9};
+    static const struct {
+        int rows;
+        double us;
+    } expected[] = {{1, 10}, {2, 20}, {3, 30}, {4, 40}, {5, 140}, {8, 170}, {9, 180}, {10, 900}};
+    for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++)
+        assert_close(fixed_time(&machine, expected[i].rows, true) * 1e6, expected[i].us, 1e-6);
+    assert_close(fixed_time(&machine, 1, false) * 1e6, 950, 1e-6);
+    machine.persistent_rows = 1; // a line of one point
+    assert_close(fixed_time(&machine, 1, true) * 1e6, 10, 1e-6);
+    assert_close(fixed_time(&machine, 2, true) * 1e6, 110, 1e-6);
+    machine.fused_rows = 0;
+    assert_close(fixed_time(&machine, 2, true) * 1e6, 900, 1e-6);
+}
+
+static double step_us(const struct machine *machine, const struct gpt2_config *config, int rows) {
+    struct generation_shape shape = gpt2_shape(rows, true);
+    shape.config = config;
+    return predict(machine, &shape).ms_per_step * 1e3;
+}
+
+// The persistent kernel on an H100 (bf16, 3.08 TB/s read): the steps of 1 and 4 rows of GPT-2 124M are given,
+// that of 2 rows is to come out, and from the vendor's figures those of one row of the larger sizes.
+static void test_persistent_steps_measured_on_an_h100(void **state) {
+    (void)state;
+    static const struct {
+        int layers, heads;
+        double us;
+    } sizes[] = {{12, 12, 133}, {24, 16, 332}, {36, 20, 730}, {48, 25, 1348}};
+    struct machine machine = {
+        .bandwidth = 3.08e12, .rate = 650e12, .cache_bytes = 50e6, .persistent_rows = 4};
+    struct generation_shape shape = gpt2_shape(1, true);
+    machine.persistent_step = 133e-6 - predict_step_work(&machine, &shape, 100);
+    shape.batch = 4;
+    machine.persistent_last_step = 165e-6 - predict_step_work(&machine, &shape, 100);
+    assert_close(step_us(&machine, &gpt2, 2) / 141, 1, 0.05);
+    const struct device_spec *spec = device_spec_find("h100", strlen("h100"));
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        struct gpt2_config config = gpt2;
+        config.layers = sizes[i].layers;
+        config.heads = sizes[i].heads;
+        config.channels = 64 * config.heads;
+        config.inner = 4 * config.channels;
+        machine = device_spec_machine(spec, &config, DTYPE_BF16, 0);
+        assert_close(step_us(&machine, &config, 1) / sizes[i].us, 1, 0.15);
+    }
+}
+
+// Up to 4 rows of up to 1024 channels, one row of more; sm_90 and 16 bits only.
+static void test_specs_know_whose_kernels_run(void **state) {
+    (void)state;
+    const struct device_spec *h100 = device_spec_find("h100", strlen("h100")),
+                             *l4 = device_spec_find("l4", strlen("l4"));
+    struct gpt2_config config = gpt2;
+    struct machine machine = device_spec_machine(h100, &config, DTYPE_BF16, 0);
+    assert_true(machine.persistent_rows == 4 && machine.fused_rows == 256);
+    assert_true(machine.persistent_step < machine.persistent_last_step);
+    assert_true(machine.persistent_last_step < machine.fused_step);
+    config.channels = 1024;
+    assert_true(device_spec_machine(h100, &config, DTYPE_F16, 0).persistent_rows == 4);
+    config.channels = 1280;
+    machine = device_spec_machine(h100, &config, DTYPE_BF16, 0);
+    assert_true(machine.persistent_rows == 1 && machine.fused_rows == 256);
+    assert_true(machine.persistent_step == machine.persistent_last_step);
+    machine = device_spec_machine(h100, &gpt2, DTYPE_F32, 0);
+    assert_true(machine.persistent_rows == 0 && machine.fused_rows == 0);
+    machine = device_spec_machine(l4, &gpt2, DTYPE_BF16, 0);
+    assert_true(machine.persistent_rows == 0 && machine.fused_rows == 0);
 }
 
 static void test_the_published_a100_curve(void **state) {
@@ -234,7 +329,7 @@ static void test_a_device_is_calibrated_by_one_row(void **state) {
     assert_close(machine.rate / (roofline_prefill(&large).flop / fake.prefill_seconds), 1, 1e-6);
     assert_close(machine.bandwidth / 1e9, 1, 1e-9);
     assert_close(machine.prefill * 1e3, 2, 0.01);
-    assert_true(machine.cached_step > 0.9e-3 && machine.fused_rows == 0);
+    assert_true(machine.cached_step > 0.9e-3 && machine.persistent_rows == 0 && machine.fused_rows == 0);
     // The model of time then says of one row what was measured.
     fake.failing_rows = 128;
     assert_int_equal(calibrate(&fake.base, &ceilings, &machine, &error), STATUS_FAILED);
@@ -246,6 +341,57 @@ static void test_a_device_is_calibrated_by_one_row(void **state) {
     assert_int_equal(fake.prefills, 0);
 }
 
+// The mean step that the model of time predicts for the calibration's own runs, in milliseconds.
+static double predicted_step(const struct machine *machine, int rows) {
+    const struct generation_shape shape = {.config = &fake.base.config,
+                                           .dtype = fake.base.options.dtype,
+                                           .kv_cache = true,
+                                           .batch = rows,
+                                           .prompt_len = 8,
+                                           .gen_len = 9};
+    return predict(machine, &shape).ms_per_step;
+}
+
+static struct machine calibrate_own_kernels(int persistent_rows, int fused_rows) {
+    const struct ceilings ceilings = {.bandwidth = 1e9, .matmul_rate = 1e12, .launch = 1e-6};
+    struct machine machine;
+    struct error error;
+    fake_backend_init(&fake);
+    fake.capacity = 16 * fake.row_bytes;
+    fake.persistent_rows = persistent_rows;
+    fake.fused_rows = fused_rows;
+    fake.step_seconds = 5e-3;
+    fake.persistent_step_seconds = 1e-3;
+    fake.fused_step_seconds = 3e-3;
+    fake.row_step_seconds = 0.1e-3;
+    assert_int_equal(calibrate(&fake.base, &ceilings, &machine, &error), STATUS_OK);
+    assert_int_equal(fake.open_sessions, 0);
+    return machine;
+}
+
+// The device's eight steps take 1, 2 .. 8 times its seconds: the median is the fifth. What was measured is
+// predicted again, by the kernel that auto chooses, and the fused kernels' line begins at one row.
+static void test_own_kernels_are_calibrated_each(void **state) {
+    (void)state;
+    struct machine machine = calibrate_own_kernels(4, 8);
+    assert_true(machine.persistent_rows == 4 && machine.fused_rows == 8);
+    assert_close(predicted_step(&machine, 1), 5 * 1.1, 1e-5);
+    assert_close(predicted_step(&machine, 4), 5 * 1.4, 1e-5);
+    assert_close(predicted_step(&machine, 8), 5 * 3.8, 1e-5);
+    machine.persistent_rows = 0;
+    assert_close(predicted_step(&machine, 1), 5 * 3.1, 1e-5);
+    machine.fused_rows = 0;
+    assert_close(predicted_step(&machine, 1), 5 * 5.1, 1e-5);
+    machine = calibrate_own_kernels(1, 8);
+    assert_true(machine.persistent_rows == 1 && machine.fused_rows == 8);
+    machine = calibrate_own_kernels(0, 8);
+    assert_true(machine.persistent_rows == 0 && machine.fused_rows == 8);
+    assert_close(predicted_step(&machine, 1), 5 * 3.1, 1e-5);
+    machine = calibrate_own_kernels(2, 0);
+    assert_true(machine.persistent_rows == 2 && machine.fused_rows == 0);
+    assert_close(predicted_step(&machine, 2), 5 * 1.2, 1e-5);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_small_case_by_hand),
@@ -254,10 +400,14 @@ int main(void) {
         cmocka_unit_test(test_better_machines_and_more_rows),
         cmocka_unit_test(test_steps_measured_on_an_h200),
         cmocka_unit_test(test_fused_steps_measured_on_an_h200),
+        cmocka_unit_test(test_each_kernel_has_its_line),
+        cmocka_unit_test(test_persistent_steps_measured_on_an_h100),
+        cmocka_unit_test(test_specs_know_whose_kernels_run),
         cmocka_unit_test(test_the_published_a100_curve),
         cmocka_unit_test(test_memory_of_a_generation),
         cmocka_unit_test(test_specs_are_found_by_their_whole_name),
         cmocka_unit_test(test_a_device_is_calibrated_by_one_row),
+        cmocka_unit_test(test_own_kernels_are_calibrated_each),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -58,6 +58,9 @@ static int set_up(void **state) {
                                       .cached_step = 3e-4,
                                       .uncached_step = 6e-4,
                                       .prefill = 5e-4,
+                                      .persistent_step = 5e-5,
+                                      .persistent_last_step = 8e-5,
+                                      .persistent_rows = 4,
                                       .fused_step = 1e-4,
                                       .fused_last_step = 2e-4,
                                       .fused_rows = 16,
@@ -205,6 +208,37 @@ static void test_json_tells_cost_and_sensors(void **state) {
     free(text);
 }
 
+static void test_json_tells_the_machine(void **state) {
+    char *text = report(*state, REPORT_JSON);
+    json_t *json = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+    assert_non_null(json);
+    static const struct {
+        const char *name;
+        double value;
+    } expected[] = {{"read_bytes_per_s", 3.9e12},
+                    {"matmul_flop_per_s", 6e14},
+                    {"cached_step_s", 3e-4},
+                    {"uncached_step_s", 6e-4},
+                    {"prefill_s", 5e-4},
+                    {"persistent_step_s", 5e-5},
+                    {"persistent_last_step_s", 8e-5},
+                    {"persistent_rows", 4},
+                    {"fused_step_s", 1e-4},
+                    {"fused_last_step_s", 2e-4},
+                    {"fused_rows", 16},
+                    {"host_s", 0},
+                    {"cache_bytes", 5e7}};
+    const json_t *machine = json_object_get(json, "machine");
+    assert_int_equal(json_object_size(machine), sizeof expected / sizeof expected[0]);
+    for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++) {
+        const json_t *field = json_object_get(machine, expected[i].name);
+        assert_true(json_is_number(field));
+        assert_close(json_number_value(field), expected[i].value, expected[i].value * 1e-12);
+    }
+    json_decref(json);
+    free(text);
+}
+
 // Reads `text` as a record file.
 static enum status read_text(const char *text, struct bench_record *record, struct error *error) {
     struct scratch_dir directory;
@@ -229,6 +263,7 @@ static void test_json_is_read_back(void **state) {
     assert_close(again.rows[0].tok_s.sd, record->rows[0].tok_s.sd, 1e-6);
     assert_int_equal(again.rows[2].status, ROW_OUT_OF_MEMORY);
     assert_string_equal(again.rows[2].reason, record->rows[2].reason);
+    assert_memory_equal(&again.machine, &record->machine, sizeof again.machine);
     assert_string_equal(again.model.name, "dir/?|name"); // JSON has no such byte
     assert_int_equal(again.discovery.goal.kind, GOAL_LATENCY);
     assert_int_equal(again.discovery.reserve_bytes, 256 << 20);
@@ -285,6 +320,8 @@ static void test_other_json_is_refused_by_name(void **state) {
         {"\"rows\": [", "\"rows\": {}, \"x\": [", "rows"},
         {"\"cached_step_s\": ", "\"cached_step_s\": -", "machine.cached_step_s"},
         {"\"fused_rows\": 16.0", "\"fused_rows\": null", "machine"},
+        {"\"persistent_rows\": 4.0", "\"persistent_rows\": null", "machine"},
+        {"\"persistent_step_s\"", "\"older_step_s\"", "machine.persistent_step_s"},
         {"\"read_bytes_per_s\": 4", "\"read_bytes_per_s\": -4", "ceilings"},
         {"\"engine\": {", "\"engine\": {\"version\": \"2\",", "duplicate"},
         {"]", "", "line"},
@@ -402,6 +439,33 @@ static void test_markdown_is_one_table(void **state) {
     free(text);
 }
 
+// Predicted milliseconds that a step of so many rows takes less by this path than by the graph.
+static double saved_ms(const struct bench_record *record, int batch, const char *path) {
+    struct bench_row row = {.batch = batch, .kv_cache = true, .decode_path = "graph"};
+    double graph = row_metrics(record, &row).predicted.ms_per_step;
+    strcpy(row.decode_path, path);
+    return graph - row_metrics(record, &row).predicted.ms_per_step;
+}
+
+// A graph's step has 0.3 ms beside its work, a fused one 0.1 to 0.2 with 1 to 16 rows, a persistent one 0.05
+// to 0.08 with 1 to 4.
+static void test_rows_are_predicted_by_the_kernels_that_decoded_them(void **state) {
+    struct bench_record *record = *state;
+    assert_close(saved_ms(record, 1, "persistent"), 0.25, 1e-9);
+    assert_close(saved_ms(record, 3, "persistent"), 0.23, 1e-9);
+    assert_close(saved_ms(record, 4, "fused"), 0.18, 1e-9);
+    assert_close(saved_ms(record, 16, "fused"), 0.1, 1e-9);
+    assert_close(saved_ms(record, 3, ""), 0.23, 1e-9); // not begun: as auto would
+    assert_close(saved_ms(record, 4, ""), 0.22, 1e-9);
+    assert_close(saved_ms(record, 7, ""), 0.16, 1e-9);
+    record->machine.persistent_last_step = record->machine.persistent_step;
+    record->machine.persistent_rows = 1; // asked for with more
+    assert_close(saved_ms(record, 4, "persistent"), 0.25, 1e-9);
+    assert_close(saved_ms(record, 4, ""), 0.18, 1e-9);
+    record->machine.persistent_rows = 0; // not calibrated
+    assert_close(saved_ms(record, 4, "persistent"), 0.18, 1e-9);
+}
+
 static void test_an_empty_record_is_reported(void **state) {
     (void)state;
     struct bench_record empty;
@@ -414,12 +478,15 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_json_has_the_documented_fields, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_json_tells_cost_and_sensors, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_json_tells_the_machine, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_json_is_read_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_other_json_is_refused_by_name, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_every_jsonl_line_stands_alone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_csv_has_a_cell_for_every_column, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_table_tells_the_rows_and_their_remarks, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_markdown_is_one_table, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_rows_are_predicted_by_the_kernels_that_decoded_them, set_up,
+                                        tear_down),
         cmocka_unit_test(test_an_empty_record_is_reported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -86,18 +86,21 @@ static enum status time_rows(struct backend *backend, int rows, bool kv_cache, e
     return status;
 }
 
-// The most rows, as a power of two, that the backend's fused kernels decode when it may choose; 0: none.
-static enum status find_fused_rows(struct backend *backend, double *rows, struct error *error) {
+// The most rows, as powers of two, that the backend's own kernels decode when it may choose: up to
+// persistent_rows the persistent one, beyond these up to fused_rows the fused ones; 0: none.
+static enum status find_own_rows(struct backend *backend, struct machine *machine, struct error *error) {
     struct session_spec spec = {
         .max_tokens = ROW_PROMPT + ROW_GEN, .kv_cache = true, .sampling = {.top_p = 1}};
-    *rows = 0;
+    machine->persistent_rows = machine->fused_rows = 0;
     for (spec.rows = 1; spec.rows <= MOST_FUSED_ROWS; spec.rows *= 2) {
         struct session *session;
         TRY(session_open(backend, &spec, &session, error));
-        bool fused = strcmp(session_decode_path(session), "fused") == 0;
+        const char *path = session_decode_path(session);
+        bool persistent = strcmp(path, "persistent") == 0, fused = strcmp(path, "fused") == 0;
         session_close(session);
-        if (!fused) break;
-        *rows = spec.rows;
+        if (!persistent && !fused) break;
+        if (persistent) machine->persistent_rows = spec.rows;
+        if (fused) machine->fused_rows = spec.rows;
     }
     return STATUS_OK;
 }
@@ -172,19 +175,35 @@ static double mean_step_work(const struct machine *machine, const struct generat
     return work;
 }
 
-// The fixed times of the fused kernels, with their fewest and with their most rows.
-static enum status calibrate_fused(struct backend *backend, struct generation_shape shape,
-                                   struct machine *machine, struct error *error) {
-    if (machine->fused_rows == 0) return STATUS_OK;
-    const int rows[2] = {1, (int)machine->fused_rows};
-    double *const fixed[2] = {&machine->fused_step, &machine->fused_last_step};
+// A path's line in the machine: its most rows (0: none), and the fixed times of one row and of so many.
+struct path_line {
+    enum decode_path path;
+    double rows, *step, *last_step;
+};
+
+static enum status calibrate_path(struct backend *backend, struct generation_shape shape,
+                                  const struct machine *machine, const struct path_line *line,
+                                  struct error *error) {
+    if (line->rows == 0) return STATUS_OK;
+    const int rows[2] = {1, (int)line->rows};
+    double *const fixed[2] = {line->step, line->last_step};
     for (int i = 0; i < 2; i++) {
         struct row_times times;
-        TRY(time_rows(backend, rows[i], true, DECODE_FUSED, &times, error));
+        TRY(time_rows(backend, rows[i], true, line->path, &times, error));
         shape.batch = rows[i];
         *fixed[i] = fmax(0, times.step - mean_step_work(machine, &shape));
     }
     return STATUS_OK;
+}
+
+static enum status calibrate_own_paths(struct backend *backend, const struct generation_shape *row,
+                                       struct machine *machine, struct error *error) {
+    const struct path_line persistent = {DECODE_PERSISTENT, machine->persistent_rows,
+                                         &machine->persistent_step, &machine->persistent_last_step};
+    const struct path_line fused = {DECODE_FUSED, machine->fused_rows, &machine->fused_step,
+                                    &machine->fused_last_step};
+    TRY(calibrate_path(backend, *row, machine, &persistent, error));
+    return calibrate_path(backend, *row, machine, &fused, error);
 }
 
 enum status calibrate(struct backend *backend, const struct ceilings *ceilings, struct machine *machine,
@@ -201,7 +220,7 @@ enum status calibrate(struct backend *backend, const struct ceilings *ceilings, 
     TRY(device_describe(backend_device(backend), &device, error));
     *machine = machine_of_ceilings(ceilings, config, (double)device.cache_bytes);
     if (config->context < ROW_PROMPT + ROW_GEN) return STATUS_OK;
-    TRY(find_fused_rows(backend, &machine->fused_rows, error));
+    TRY(find_own_rows(backend, machine, error));
     TRY(time_rows(backend, 1, true, DECODE_GRAPH, &cached, error));
     TRY(time_rows(backend, 1, false, DECODE_AUTO, &uncached, error));
     enum status status = measure_rate(backend, &machine->rate, error);
@@ -214,7 +233,7 @@ enum status calibrate(struct backend *backend, const struct ceilings *ceilings, 
     row.kv_cache = false;
     machine->uncached_step = fmax(0, uncached.step - mean_step_work(machine, &row));
     row.kv_cache = true;
-    return calibrate_fused(backend, row, machine, error);
+    return calibrate_own_paths(backend, &row, machine, error);
 }
 
 // ---- remembered

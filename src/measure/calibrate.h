@@ -1,5 +1,5 @@
-// The model of time of predict.h for the engine on this device: what a few short runs of one row (where
-// fused kernels decode, also of the most rows they take) and of two larger prefills say.
+// The model of time of predict.h for the engine on this device: what a few short runs of one row (where the
+// persistent kernel or fused ones decode, also of the most rows each takes) and of two larger prefills say.
 #ifndef MEASURE_CALIBRATE_H
 #define MEASURE_CALIBRATE_H
 

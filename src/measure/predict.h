@@ -20,8 +20,12 @@ struct machine {
     double rate;      // flop / s of the engine's own products when they are large
     // Seconds that a pass takes however few its rows: its operations' starts and ends, and waiting.
     double cached_step, uncached_step, prefill;
-    // Of cached steps of up to fused_rows rows (0: none), which fused kernels decode instead: of one row and
-    // of so many, between them by a straight line.
+    // Of cached steps of up to persistent_rows rows (0: none), which the persistent kernel decodes instead:
+    // of one row and of so many, between them by a straight line.
+    double persistent_step, persistent_last_step;
+    double persistent_rows;
+    // Likewise of those beyond, of up to fused_rows rows, which fused kernels decode. Their line, too, begins
+    // at one row.
     double fused_step, fused_last_step;
     double fused_rows;
     double host;        // seconds the host needs to launch a pass, while the device works; 0: a graph

@@ -54,9 +54,8 @@ void report_prediction_write(const struct bench_record *record, bool markdown, F
     fputs(markdown ? "\n\n" : "\n", file);
     grid_write(&grid, markdown, file);
     grid_free(&grid);
-    fputs("\nPredicted by a model of time from the device's ceilings and short runs of one row (where fused "
-          "kernels "
-          "decode,\nalso of the most rows they take), not from the rows above",
+    fputs("\nPredicted by a model of time from the device's ceilings and short runs of one row (where our "
+          "own kernels\ndecode, also of the most rows each takes), not from the rows above",
           file);
     if (low <= high) fprintf(file, "; off by %+.0f to %+.0f %% here", low * 100, high * 100);
     fputs(".\n", file);

@@ -51,6 +51,26 @@ static void fake_ledger(const struct backend *backend, const struct session_spec
     ledger->free = fake->capacity - fake->used;
 }
 
+static const char *fake_decode_path(const struct session *session) {
+    const struct fake_backend *fake = fake_of(session->backend);
+    const struct session_spec *spec = &session->spec;
+    if (!spec->kv_cache || (fake->persistent_rows == 0 && fake->fused_rows == 0)) return "";
+    if (spec->decode_path == DECODE_PERSISTENT) return "persistent";
+    if (spec->decode_path == DECODE_FUSED) return "fused";
+    if (spec->decode_path == DECODE_GRAPH) return "graph";
+    if (spec->rows <= fake->persistent_rows) return "persistent";
+    return spec->rows <= fake->fused_rows ? "fused" : "graph";
+}
+
+static double cached_step_seconds(const struct session *session) {
+    const struct fake_backend *fake = fake_of(session->backend);
+    const char *path = fake_decode_path(session);
+    double seconds = fake->step_seconds;
+    if (strcmp(path, "persistent") == 0) seconds = fake->persistent_step_seconds;
+    if (strcmp(path, "fused") == 0) seconds = fake->fused_step_seconds;
+    return seconds + fake->row_step_seconds * session->spec.rows;
+}
+
 static enum status fake_session_open(struct backend *backend, const struct session *base,
                                      struct session **session, struct error *error) {
     struct fake_backend *fake = fake_of(backend);
@@ -108,9 +128,8 @@ static enum status fake_decode(struct session *session, int steps, struct error 
     bool before = fake->interrupt != 0;
     for (int step = 0; step < steps; step++) {
         double tokens = decoded->lengths[0] + step;
-        pass_time(fake, session->spec.kv_cache
-                            ? fake->step_seconds + fake->row_step_seconds * session->spec.rows
-                            : fake->uncached_step_growth * tokens);
+        pass_time(fake, session->spec.kv_cache ? cached_step_seconds(session)
+                                               : fake->uncached_step_growth * tokens);
         if (fake->stop_inside_calls && fake->interrupt && !before)
             return error_set(error, STATUS_INTERRUPTED, "interrupted");
     }
@@ -153,10 +172,8 @@ static enum status fake_score(struct session *session, const struct score_reques
 
 static enum status fake_step_times(struct session *session, float *milliseconds, struct error *error) {
     (void)error;
-    const struct fake_backend *fake = fake_of(session->backend);
     for (int i = 0; i < session->pending_steps; i++)
-        milliseconds[i] =
-            (float)((fake->step_seconds + fake->row_step_seconds * session->spec.rows) * 1e3 * (i + 1));
+        milliseconds[i] = (float)(cached_step_seconds(session) * 1e3 * (i + 1));
     return STATUS_OK;
 }
 
@@ -193,6 +210,7 @@ static const struct backend_ops fake_ops = {.name = "fake",
                                             .collect = fake_collect,
                                             .retire = fake_retire,
                                             .step_times = fake_step_times,
+                                            .decode_path = fake_decode_path,
                                             .score = fake_score,
                                             .probe = fake_probe};
 

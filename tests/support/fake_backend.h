@@ -14,6 +14,11 @@ struct fake_backend {
     double uncached_step_growth; // an uncached step takes this per token of the longest row
     double row_step_seconds;     // added to a cached step for every row
 
+    // Sessions that may choose decode up to so many rows by one kernel, then up to so many by fused ones; the
+    // seconds stand in step_seconds' place. Neither: there is one way of decoding.
+    int persistent_rows, fused_rows;
+    double persistent_step_seconds, fused_step_seconds;
+
     // As probes find them; the engine's own products get half the rate.
     double bandwidth, matmul_rate, launch_seconds;
 
