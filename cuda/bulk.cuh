@@ -115,15 +115,4 @@ __device__ inline void copy_chunks(void *to, const CUtensorMap *map, int row, in
 #endif
 }
 
-// A box of one matrix of a stack (tensor_map_slices) whose first element is (row, column), read once a step.
-__device__ inline void copy_slice_once(void *to, const CUtensorMap *map, int column, int row, int matrix,
-                                       uint64_t *barrier, uint64_t policy) {
-#if __CUDA_ARCH__ >= 900
-    asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
-                 "[%0], [%1, {%2, %3, %4}], [%5], %6;" ::"r"(shared_address(to)),
-                 "l"(map), "r"(column), "r"(row), "r"(matrix), "r"(shared_address(barrier)), "l"(policy)
-                 : "memory");
-#endif
-}
-
 #endif

@@ -36,7 +36,7 @@ enum {
     KEYS = 16,                     // of a warp's portion
     PARTS = MULTIPLIERS * CLUSTER, // partial results of attention, of all queries together
     SLICE_BYTES = HEAD_D * 2,      // of a row of weights of a slice, or of a row's inputs to it
-    SWIZZLE_BYTES = 1024,          // slots begin at multiples of this
+    SLOT_BYTES = 128,              // slots begin at multiples of this
     TURNS = 6,                     // steps after which buffers that alternate by 2 and by 3 are back
 };
 static_assert(MAX_STAGES <= 32, "ring_place has a bit for each");
@@ -108,8 +108,8 @@ __host__ __device__ constexpr shared_layout shared_layout_of(int B, int C) {
     at.stream = at.residual + B * C / CLUSTER * (int)sizeof(float);
     at.stream_row = (C / QUAD + 1) * (int)sizeof(stream_quad);
     at.inner = at.stream + B * at.stream_row;
-    at.tile_row = 2 * C + 16; // C a multiple of 64: the same pieces of 8 rows lie in different banks
-    at.slot = round_up(TILE * at.tile_row, SWIZZLE_BYTES);
+    at.tile_row = 2 * C + 16;     // C a multiple of 64: the same pieces of 8 rows lie in different banks
+    at.slot = TILE * at.tile_row; // a multiple of SLOT_BYTES
     return at;
 }
 struct ring_layout {
@@ -120,7 +120,7 @@ struct ring_layout {
 };
 
 struct arguments {
-    CUtensorMap attprojw, fcprojw; // boxes of C / 8 outputs by 64 inputs
+    const char *attproj, *fcproj; // slices, packed (pack_slices.h)
     persistent_model m;
     persistent_rows r;
     ring_layout ring;

@@ -59,17 +59,20 @@ __device__ inline void feed_tiles(feeder *f, const arguments &a, const void *wei
     }
 }
 
-// Slices of 64 inputs of the block's channels: `count` of them, the first from `input` on, the next `stride`
-// inputs further. BATCH at once.
+// The block's eighths of `count` slices, the first of which is slice `first` of the model, the next `stride`
+// further. BATCH at once.
 template <typename S, int BATCH>
-__device__ inline void feed_slices(feeder *f, const arguments &a, const CUtensorMap *map, int layer,
-                                   int input, int stride, int count) {
+__device__ inline void feed_slices(feeder *f, const arguments &a, const char *packed, int first, int stride,
+                                   int count) {
+    const uint32_t bytes = TILE * 2 * (uint32_t)S::C(a);
 #pragma unroll 1
-    for (int i = 0; i < count; i++, input += stride) {
+    for (int i = 0; i < count; i++) {
         if (i % BATCH == 0) f->begin_batch<S>(a, min(count - i, BATCH));
         unsigned char *slot = f->next_slot<S>(a);
+        const int slice = first + i * stride;
         if (f->lane == 0)
-            copy_slice_once(slot, map, input, rank_of_block() * S::channels(a), layer, f->full, f->policy);
+            copy_bytes_once(slot, packed + ((size_t)slice * CLUSTER + rank_of_block()) * bytes, bytes,
+                            f->full, f->policy);
     }
 }
 
@@ -86,12 +89,12 @@ __device__ inline void feed(feeder *f, const arguments &a) {
             for (int item = 0; item < heads; item += S::HEADS_AT_ONCE) {
                 const head_set now = heads_of<S>(a, item, heads);
                 feed_tiles<S>(f, a, of_layer<T>(a.m.qkvw, layer), qkv_tiles<S>(a, now));
-                feed_slices<S, HEADS_PROJECTED>(f, a, &a.attprojw, layer, now.first * HEAD_D,
-                                                a.clusters * HEAD_D, now.count);
+                feed_slices<S, HEADS_PROJECTED>(f, a, a.attproj, layer * S::H(a) + now.first, a.clusters,
+                                                now.count);
             }
             feed_tiles<S>(f, a, of_layer<T>(a.m.fcw, layer), fc_tiles(a, groups));
-            feed_slices<S, GROUPS_PROJECTED<S>>(f, a, &a.fcprojw, layer,
-                                                a.first_group[cluster_of_block()] * HEAD_D, HEAD_D, groups);
+            feed_slices<S, GROUPS_PROJECTED<S>>(
+                f, a, a.fcproj, layer * (a.m.F / HEAD_D) + a.first_group[cluster_of_block()], 1, groups);
         }
         feed_tiles<S>(f, a, a.m.head, vocab_tiles(f->s->vocab_owned));
     }

@@ -28,6 +28,7 @@ __device__ inline int slot_of_batch(const worker &w, const arguments &a, int i) 
 // while loads are still on their way to the registers: an arrival alone does not wait for them.
 __device__ inline void release_batch(worker *w, const arguments &a, int count, uint32_t loaded) {
     const int lane = (int)(__shfl_sync(FULL_WARP, loaded, 0) & 1);
+    __syncwarp();
     if (w->lane == lane) barrier_arrive(w->s->empty + w->at.stage);
     w->at.pass(count, a.ring.stages);
 }

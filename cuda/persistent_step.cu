@@ -2,8 +2,8 @@
 
 #include "cuda/decode_linear.h"
 #include "cuda/launch.cuh"
+#include "cuda/pack_slices.h"
 #include "cuda/persistent_kernel.cuh"
-#include "cuda/tensor_map.h"
 
 #include <new>
 
@@ -19,7 +19,7 @@ static ring_layout lay_out(int B, int C, int groups) {
     const shared_layout at = shared_layout_of(rows, C);
     ring_layout ring;
     ring.inner_row = groups * SLICE_BYTES + 16;
-    ring.slots = round_up(at.inner + 2 * rows * ring.inner_row, SWIZZLE_BYTES);
+    ring.slots = round_up(at.inner + 2 * rows * ring.inner_row, SLOT_BYTES);
     ring.stages = min((SHARED_BYTES - ring.slots) / at.slot, (int)MAX_STAGES);
     ring.bytes = ring.slots + ring.stages * at.slot;
     return ring;
@@ -88,8 +88,18 @@ static int deal_groups(arguments *a) {
     return most;
 }
 
-static size_t partials_bytes(int L, int C, int B) {
-    return (size_t)2 * 2 * L * MAX_CLUSTERS * rows_of_instance(C, B) * C * sizeof(float);
+// Where the parts of the workspace lie, in bytes.
+struct workspace_layout {
+    size_t attproj, fcproj, partials, candidates, bytes;
+};
+static workspace_layout lay_out_workspace(int L, int C, int F, int B) {
+    const size_t rows = (size_t)rows_of_instance(C, B), layers = (size_t)L;
+    workspace_layout at = {};
+    at.fcproj = layers * C * C * 2;
+    at.partials = at.fcproj + layers * C * F * 2;
+    at.candidates = at.partials + 2 * 2 * layers * MAX_CLUSTERS * rows * C * sizeof(float);
+    at.bytes = at.candidates + 3 * rows * MAX_CLUSTERS * CLUSTER * sizeof(uint2);
+    return at;
 }
 
 } // namespace persistent
@@ -110,39 +120,37 @@ bool persistent_supports(enum dtype dtype, int B, int C, int H, int F) {
            clusters_that_fit(function_of(dtype, C, B), ring.bytes) >= LEAST_CLUSTERS;
 }
 
-size_t persistent_workspace_bytes(int L, int C, int B) {
-    return partials_bytes(L, C, B) +
-           (size_t)3 * rows_of_instance(C, B) * MAX_CLUSTERS * CLUSTER * sizeof(uint2);
+size_t persistent_workspace_bytes(int L, int C, int F, int B) {
+    return lay_out_workspace(L, C, F, B).bytes;
 }
 
 static cudaError_t fill(struct persistent_step *step, const struct persistent_model *m,
-                        const struct persistent_rows *rows, void *workspace) {
+                        const struct persistent_rows *rows, char *workspace, cudaStream_t stream) {
+    const workspace_layout at = lay_out_workspace(m->L, m->C, m->F, rows->B);
     arguments &a = step->a;
     step->kernel = function_of(m->dtype, m->C, rows->B);
     a.m = *m;
     a.r = *rows;
-    a.partials = static_cast<float *>(workspace);
-    a.candidates =
-        reinterpret_cast<uint2 *>(static_cast<char *>(workspace) + partials_bytes(m->L, m->C, rows->B));
+    a.attproj = workspace + at.attproj;
+    a.fcproj = workspace + at.fcproj;
+    a.partials = reinterpret_cast<float *>(workspace + at.partials);
+    a.candidates = reinterpret_cast<uint2 *>(workspace + at.candidates);
     a.ring = lay_out_at_least(rows->B, m->C, m->F);
     a.clusters = clusters_that_fit(step->kernel, a.ring.bytes);
     if (a.clusters < LEAST_CLUSTERS) return cudaErrorCooperativeLaunchTooLarge;
     a.ring = lay_out(rows->B, m->C, deal_groups(&a));
-    cudaError_t code = tensor_map_slices(&a.attprojw, m->dtype, m->attprojw.first, m->attprojw.stride, m->L,
-                                         m->C, m->C, m->C / CLUSTER);
+    cudaError_t code = pack_slices(workspace + at.attproj, &m->attprojw, m->L, m->C, m->C, stream);
     if (code != cudaSuccess) return code;
-    return tensor_map_slices(&a.fcprojw, m->dtype, m->fcprojw.first, m->fcprojw.stride, m->L, m->C, m->F,
-                             m->C / CLUSTER);
+    code = pack_slices(workspace + at.fcproj, &m->fcprojw, m->L, m->C, m->F, stream);
+    if (code != cudaSuccess) return code;
+    return cudaMemsetAsync(workspace + at.partials, 0xff, at.bytes - at.partials, stream); // EMPTY
 }
 
 cudaError_t persistent_open(const struct persistent_model *model, const struct persistent_rows *rows,
                             void *workspace, cudaStream_t stream, struct persistent_step **opened) {
     persistent_step *step = new (std::nothrow) persistent_step();
     if (!step) return cudaErrorMemoryAllocation;
-    cudaError_t code = fill(step, model, rows, workspace);
-    if (code == cudaSuccess) // all words are EMPTY
-        code =
-            cudaMemsetAsync(workspace, 0xff, persistent_workspace_bytes(model->L, model->C, rows->B), stream);
+    cudaError_t code = fill(step, model, rows, static_cast<char *>(workspace), stream);
     if (code == cudaSuccess)
         *opened = step;
     else

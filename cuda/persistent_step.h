@@ -58,11 +58,12 @@ struct persistent_rows {
 // 64 up to 2048, F a multiple of 64.
 bool persistent_supports(enum dtype dtype, int B, int C, int H, int F);
 
-// Bytes of device memory that the blocks of one session share.
-size_t persistent_workspace_bytes(int L, int C, int B);
+// Bytes of device memory of one session: what its blocks share, and a packed copy (pack_slices.h) of the
+// weights of attention's projection and FC2, 5/12 of a GPT-2's layers.
+size_t persistent_workspace_bytes(int L, int C, int F, int B);
 
-// A session's kernel with all that it is launched with. The workspace and what the rows name stay the
-// caller's, and must outlive it.
+// A session's kernel with all that it is launched with. The workspace (256-byte boundary) and what model and
+// rows name stay the caller's, and must outlive it.
 struct persistent_step;
 CHECKED cudaError_t persistent_open(const struct persistent_model *model, const struct persistent_rows *rows,
                                     void *workspace, cudaStream_t stream, struct persistent_step **step);

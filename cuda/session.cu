@@ -83,9 +83,9 @@ static void place_activations(struct session_buffers *buffers, struct arena *are
     buffers->attention_workspace = take(arena, ACTIVATIONS, 1, (int64_t)attention_bytes(config, spec));
     buffers->sample_workspace = take(arena, ACTIVATIONS, 1, (int64_t)sample_workspace_bytes(spec->rows));
     if (cached_step_is_persistent(backend, spec))
-        buffers->persistent =
-            take(arena, ACTIVATIONS, 1,
-                 (int64_t)persistent_workspace_bytes(config->layers, config->channels, spec->rows));
+        buffers->persistent = take(
+            arena, ACTIVATIONS, 1,
+            (int64_t)persistent_workspace_bytes(config->layers, config->channels, config->inner, spec->rows));
     if (!cached_step_is_fused(backend, spec) && !cached_step_owns_head(backend, spec)) return;
     buffers->scaled = take(arena, ACTIVATIONS, B, C * size);
     buffers->stats = (float2 *)take(arena, ACTIVATIONS, B, C / NORM_SEGMENT * (int64_t)sizeof(float2));

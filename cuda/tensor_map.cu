@@ -56,11 +56,3 @@ cudaError_t tensor_map_chunks(CUtensorMap *map, enum dtype dtype, const void *ma
     const cuuint32_t box[3] = {SPAN, (cuuint32_t)box_rows, (cuuint32_t)box_chunks};
     return encode(map, type_of(dtype), 3, matrix, size, stride, box, CU_TENSOR_MAP_SWIZZLE_128B);
 }
-
-cudaError_t tensor_map_slices(CUtensorMap *map, enum dtype dtype, const void *first, int64_t stride,
-                              int matrices, int rows, int columns, int box_rows) {
-    const cuuint64_t size[3] = {(cuuint64_t)columns, (cuuint64_t)rows, (cuuint64_t)matrices},
-                     strides[2] = {(cuuint64_t)columns * 2, (cuuint64_t)stride};
-    const cuuint32_t box[3] = {SPAN, (cuuint32_t)box_rows, 1};
-    return encode(map, type_of(dtype), 3, first, size, strides, box, CU_TENSOR_MAP_SWIZZLE_128B);
-}

@@ -22,9 +22,4 @@ CHECKED cudaError_t tensor_map_f32(CUtensorMap *map, const float *matrix, int ro
 CHECKED cudaError_t tensor_map_chunks(CUtensorMap *map, enum dtype dtype, const void *matrix, int rows,
                                       int columns, int box_rows, int box_chunks);
 
-// A stack of such matrices, `stride` bytes (a multiple of 16) from one to the next: a box is 64 columns of
-// box_rows rows of one of them, swizzled in the same way.
-CHECKED cudaError_t tensor_map_slices(CUtensorMap *map, enum dtype dtype, const void *first, int64_t stride,
-                                      int matrices, int rows, int columns, int box_rows);
-
 #endif

@@ -190,7 +190,7 @@ void check_steps(const sizes &s, enum dtype dtype) {
     rows.lengths = device_lengths.get();
     rows.kv = kv.device.get(), rows.kv_stride = (int64_t)(B * row_size * size);
     rows.logits = logits.get(), rows.ld = padded;
-    device_array<uint8_t> workspace(persistent_workspace_bytes(s.L, s.C, B));
+    device_array<uint8_t> workspace(persistent_workspace_bytes(s.L, s.C, s.F, B));
     struct persistent_step *step = NULL;
     check_cuda(persistent_open(&p, &rows, workspace.get(), NULL, &step));
     check_cuda(persistent_run(step, STEPS - 1, NULL)); // several steps in a kernel, and a kernel behind it
