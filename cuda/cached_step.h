@@ -1,9 +1,9 @@
 // One cached decode step: each row's newest token through the model to the row's next token.
 //
-// Where the device, the dtype and the shapes allow it, and the batch is not so large that cuBLASLt is faster,
-// the step is a chain of our own kernels (decode_linear.h, decode_head.h) that prefetch their weights across
-// kernel boundaries, or if asked for, of few rows, one kernel that stays on the device (persistent_step.h);
-// otherwise its products are cuBLASLt's. NOTES.md has the measurements.
+// Where the device, the dtype and the shapes allow it, few rows are decoded by one kernel that stays on the
+// device (persistent_step.h), and more, as long as cuBLASLt is not faster, by a chain of our own kernels
+// (decode_linear.h, decode_head.h) that prefetch their weights across kernel boundaries; otherwise the step's
+// products are cuBLASLt's. NOTES.md has the measurements.
 #ifndef CUDA_CACHED_STEP_H
 #define CUDA_CACHED_STEP_H
 

@@ -49,19 +49,21 @@ static enum status repeat_run(struct run *run, struct row_times *median, struct 
     while (count < MOST_RUNS && (count == 0 || clock_seconds() - start < enough_seconds)) {
         TRY(run_generate(run, error));
         prefills[count] = run->prefill_seconds;
-        steps[count++] = run->step_ms ? median_step(run->step_ms) : 0;
+        steps[count++] = run->step_ms ? median_step(run->step_ms) : run->decode_seconds / ROW_STEPS;
     }
     *median = (struct row_times){stats_percentile(prefills, count, 50), stats_percentile(steps, count, 50)};
     return STATUS_OK;
 }
 
+// Steps are timed one by one, but for the persistent kernel: timed, each would have a start and an end of its
+// own.
 static enum status time_rows(struct backend *backend, int rows, bool kv_cache, enum decode_path path,
                              struct row_times *times, struct error *error) {
     const struct session_spec spec = {.rows = rows,
                                       .max_tokens = ROW_PROMPT + ROW_GEN,
                                       .kv_cache = kv_cache,
                                       .decode_path = path,
-                                      .time_steps = true,
+                                      .time_steps = path != DECODE_PERSISTENT,
                                       .sampling = {.top_p = 1}};
     int32_t tokens[ROW_GEN * MOST_FUSED_ROWS];
     float step_ms[ROW_STEPS];
@@ -77,7 +79,7 @@ static enum status time_rows(struct backend *backend, int rows, bool kv_cache, e
                           .gen_len = ROW_GEN,
                           .pace = &pace,
                           .interrupt = backend->options.interrupt,
-                          .step_ms = step_ms,
+                          .step_ms = spec.time_steps ? step_ms : NULL,
                           .tokens = tokens};
         status = repeat_run(&run, times, error);
     }

@@ -21,9 +21,8 @@ extern const size_t device_spec_count;
 
 const struct device_spec *device_spec_find(const char *name, size_t length); // NULL: not known
 
-// Vendors' figures are promises. This engine is taken to reach of them what it reached on an H200 (its
-// persistent kernel: on an H100), and `efficiency` (a fraction of the vendor's rate; 0: this engine's) of the
-// rate.
+// Vendors' figures are promises. This engine is taken to reach of them what it reached on an H200, and
+// `efficiency` (a fraction of the vendor's rate; 0: this engine's) of the rate.
 struct machine device_spec_machine(const struct device_spec *spec, const struct gpt2_config *config,
                                    enum dtype dtype, double efficiency);
 

@@ -112,6 +112,6 @@ double predict_memory_bytes(const struct generation_shape *shape) {
 
 const char *predict_notice(void) {
     return "A model, not a measurement (formulas: bench --help-metrics): where checked, off by at most 15 % "
-           "in cached steps of GPT-2 124M on an H200 (1 to 256 rows, without the persistent kernel) and 25 % "
-           "in most rows on a 2-core CPU; checked nowhere else.";
+           "in cached steps of GPT-2 124M on an H200 (1 to 256 rows) and 25 % in most rows on a 2-core CPU; "
+           "checked nowhere else.";
 }
