@@ -17,6 +17,7 @@ const char *roofline_help(void) {
            "  prefill ms    t1 - t0, the time to the first token; median\n"
            "  ms/step       (t2 - t1) / (G - 1); median\n"
            "  step p50 ...  percentiles of the device's own time of each decode step, from a second pass\n"
+           "                that launches each alone\n"
            "  decode tok/s  B / (ms/step)\n"
            "  speed-up      tok/s with the cache / tok/s without, medians\n"
            "  tokens        FNV-1a 64 over all generated ids (row by row, 4 bytes each, little-endian)\n"
