@@ -249,10 +249,7 @@ struct merged {
     // Of the lanes that differ in this bit of their number.
     __device__ void add_lanes(int bit) {
         weight += __shfl_xor_sync(FULL_WARP, weight, bit);
-        values = add(values, make_float4(__shfl_xor_sync(FULL_WARP, values.x, bit),
-                                         __shfl_xor_sync(FULL_WARP, values.y, bit),
-                                         __shfl_xor_sync(FULL_WARP, values.z, bit),
-                                         __shfl_xor_sync(FULL_WARP, values.w, bit)));
+        values = add_lane(values, bit);
     }
 };
 

@@ -249,23 +249,30 @@ __device__ inline int tile_of(const worker &w) {
     return w.warp * (WARP / TILE / S::B) + w.lane / TILE / S::B;
 }
 
-// Where all workers wait for each other, in shared memory's order.
+// Where all workers wait for each other, in shared memory's order. Not barrier_sync: multipliers and
+// assistant come from different instructions, which synccheck takes for divergence where the barrier is an
+// aligned one.
 __device__ inline void meet() {
     __syncwarp();
     asm volatile("barrier.sync 1, %0;" ::"n"(int{WORKER_WARPS * WARP}) : "memory");
 }
 
-// Stores 16 bytes at the same place of block `rank` of the cluster, counted by its copy of `barrier`.
-__device__ inline void send(int rank, void *to, uint4 piece, uint64_t *barrier) {
+// Stores 16 bytes (uint4, float4) at the same place of block `rank` of the cluster, counted by its copy of
+// `barrier`.
+template <typename Piece>
+__device__ inline void send(int rank, void *to, Piece piece, uint64_t *barrier) {
     cluster_store(cluster_address(shared_address(to), rank), piece,
                   cluster_address(shared_address(barrier), rank));
 }
-__device__ inline void send(int rank, void *to, float4 quad, uint64_t *barrier) {
-    cluster_store(cluster_address(shared_address(to), rank), quad,
-                  cluster_address(shared_address(barrier), rank));
-}
+
 __device__ inline float4 add(float4 a, float4 b) {
     return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
+}
+// The sum with that of the lane whose number differs in this bit.
+__device__ inline float4 add_lane(float4 sum, int bit) {
+    return add(sum,
+               make_float4(__shfl_xor_sync(FULL_WARP, sum.x, bit), __shfl_xor_sync(FULL_WARP, sum.y, bit),
+                           __shfl_xor_sync(FULL_WARP, sum.z, bit), __shfl_xor_sync(FULL_WARP, sum.w, bit)));
 }
 
 } // namespace persistent

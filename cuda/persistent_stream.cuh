@@ -37,11 +37,7 @@ __device__ inline stream_place place_of(const arguments &a, int item) {
 template <int lanes>
 __device__ inline float4 add_lanes(float4 sum) {
 #pragma unroll
-    for (int step = 1; step < lanes; step *= 2) {
-        sum = add(sum, make_float4(
-                           __shfl_xor_sync(FULL_WARP, sum.x, step), __shfl_xor_sync(FULL_WARP, sum.y, step),
-                           __shfl_xor_sync(FULL_WARP, sum.z, step), __shfl_xor_sync(FULL_WARP, sum.w, step)));
-    }
+    for (int bit = 1; bit < lanes; bit *= 2) sum = add_lane(sum, bit);
     return sum;
 }
 

@@ -42,17 +42,13 @@ cudaError_t tensor_map_f32(CUtensorMap *map, const float *matrix, int rows, int 
                   CU_TENSOR_MAP_SWIZZLE_NONE);
 }
 
-// Columns of a 16-bit type in the 128 bytes that the swizzle spans.
-enum { SPAN = 64 };
-
-static CUtensorMapDataType type_of(enum dtype dtype) {
-    return dtype == DTYPE_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
-}
-
 cudaError_t tensor_map_chunks(CUtensorMap *map, enum dtype dtype, const void *matrix, int rows, int columns,
                               int box_rows, int box_chunks) {
-    const cuuint64_t size[3] = {SPAN, (cuuint64_t)rows, (cuuint64_t)columns / SPAN},
-                     stride[2] = {(cuuint64_t)columns * 2, SPAN * 2};
-    const cuuint32_t box[3] = {SPAN, (cuuint32_t)box_rows, (cuuint32_t)box_chunks};
-    return encode(map, type_of(dtype), 3, matrix, size, stride, box, CU_TENSOR_MAP_SWIZZLE_128B);
+    constexpr int CHUNK = 64;
+    const cuuint64_t size[3] = {CHUNK, (cuuint64_t)rows, (cuuint64_t)columns / CHUNK},
+                     stride[2] = {(cuuint64_t)columns * 2, CHUNK * 2};
+    const cuuint32_t box[3] = {CHUNK, (cuuint32_t)box_rows, (cuuint32_t)box_chunks};
+    return encode(map,
+                  dtype == DTYPE_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 3,
+                  matrix, size, stride, box, CU_TENSOR_MAP_SWIZZLE_128B);
 }

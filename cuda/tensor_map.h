@@ -7,9 +7,8 @@
 
 #include <cuda.h>
 #include <cuda_runtime_api.h>
-#include <stdint.h>
 
-// All describe a row-major matrix (rows, columns) that begins on a 16-byte boundary and whose rows are a
+// Both describe a row-major matrix (rows, columns) that begins on a 16-byte boundary and whose rows are a
 // multiple of 16 bytes.
 
 // Boxes of box_rows x box_columns of f32; they land in shared memory as they are.
