@@ -19,6 +19,12 @@ __device__ inline void prefetch_line(const void *address) {
     asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
 }
 
+// Starts a copy of 4 bytes from global into shared memory, of zeros when not valid.
+__device__ inline void copy_async_4(void *to, const void *from, bool valid) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(to)), "l"(from),
+                 "r"(valid ? 4 : 0)
+                 : "memory");
+}
 // Starts a copy of 16 bytes from global into shared memory, of zeros when not valid.
 __device__ inline void copy_async_16(void *to, const void *from, bool valid) {
     asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(shared_address(to)),

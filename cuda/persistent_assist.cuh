@@ -18,9 +18,10 @@ __device__ inline void expect_stream(const worker &w, const arguments &a) {
     expect(w, &w.s->stream, S::B * S::C(a) / QUAD * (int)sizeof(stream_quad));
 }
 
-// What the block's channels need in front of phase `number`: 2 layer, 2 layer + 1, and 2 L for the LM head.
+// Starts to copy what the block's channels need in front of phase `number`: 2 layer, 2 layer + 1, and 2 L for
+// the LM head.
 template <typename S>
-__device__ inline void load_channels(worker *w, const arguments &a, int number) {
+__device__ inline void copy_channels(worker *w, const arguments &a, int number) {
     stream_terms *terms = w->s->channels[w->take_turn(TURN_CHANNELS)];
     const int layer = number / 2;
     const float *bias = number == 0       ? NULL
@@ -32,23 +33,31 @@ __device__ inline void load_channels(worker *w, const arguments &a, int number) 
 #pragma unroll 1
     for (int i = w->lane; i < S::channels(a); i += WARP) {
         const int channel = rank_of_block() * S::channels(a) + i;
-        terms[i] = {bias ? bias[channel] : 0, gain[channel]};
+        copy_async_4(&terms[i].bias, bias ? bias + channel : gain, bias != NULL);
+        copy_async_4(&terms[i].gain, gain + channel, true);
     }
+}
+
+// Waits for all copies and meets the multipliers, who see them then.
+__device__ inline void meet_with_copies() {
+    copy_async_commit();
+    copy_async_wait<0>();
+    meet();
 }
 
 // Beside run_tiles; `awaits`: the phase's first, in front of which the stream comes.
 template <typename S>
 __device__ inline void assist_tiles(worker *w, const arguments &a, const tile_set &tiles, const float *bias,
                                     const float *folded, bool awaits) {
-    if (tiles.count > 0) load_outputs<S>(w, a, tiles, 0, bias, folded);
+    if (tiles.count > 0) copy_outputs<S>(w, tiles, 0, bias, folded);
     if (awaits) {
         barrier_wait(&w->s->stream, (uint32_t)w->take_turn(TURN_STREAM));
         combine_norms<S>(w, a);
     }
 #pragma unroll 1
     for (int group = 0; group < tiles.count; group += GROUP) {
-        if (group > 0) load_outputs<S>(w, a, tiles, group, bias, folded);
-        meet();
+        if (group > 0) copy_outputs<S>(w, tiles, group, bias, folded);
+        meet_with_copies();
     }
 }
 
@@ -74,14 +83,14 @@ __device__ inline void assist_attention(worker *w, const arguments &a, int turn,
         const head_set heads = heads_of<S>(a, item, owned);
         expect(*w, &s->qkv, heads.count * S::B * 3 * SLICE_BYTES);
         expect(*w, &s->attention, attention_bytes<S>(*w, a, heads));
-        if (item == 0) load_channels<S>(w, a, 2 * layer + 1);
+        if (item == 0) copy_channels<S>(w, a, 2 * layer + 1);
         assist_tiles<S>(w, a, qkv_tiles<S>(a, heads), of_layer<float>(a.m.qkv_biases, layer),
                         of_layer<float>(a.m.qkv_sums, layer), item == 0);
         meet(); // behind the merging of partial results
     }
     if (owned == 0) {
-        load_channels<S>(w, a, 2 * layer + 1);
-        meet();
+        copy_channels<S>(w, a, 2 * layer + 1);
+        meet_with_copies();
     }
     empty_old<S>(*w, a, turn, 2 * layer);
 }
@@ -93,12 +102,12 @@ __device__ inline void assist_mlp(worker *w, const arguments &a, int turn, int l
         expect_stream<S>(*w, a);
         expect(*w, &w->s->inner, S::B * owned * SLICE_BYTES);
     }
-    load_channels<S>(w, a, 2 * layer + 2);
+    copy_channels<S>(w, a, 2 * layer + 2);
     if (owned > 0)
         assist_tiles<S>(w, a, fc_tiles(a, owned), of_layer<float>(a.m.fc_biases, layer),
                         of_layer<float>(a.m.fc_sums, layer), true);
     else
-        meet();
+        meet_with_copies();
     empty_old<S>(*w, a, turn, 2 * layer + 1);
 }
 
@@ -107,7 +116,7 @@ __device__ inline void assist_mlp(worker *w, const arguments &a, int turn, int l
 template <typename S>
 __device__ inline void assist_head(worker *w, const arguments &a, int turn) {
     expect_stream<S>(*w, a);
-    load_channels<S>(w, a, 0);
+    copy_channels<S>(w, a, 0);
     if (w->lane < S::B)
         publish(candidates_of<S>(a, turn + 1) + w->lane * gridDim.x + blockIdx.x, make_uint2(EMPTY, EMPTY));
     __syncwarp();
@@ -118,7 +127,7 @@ __device__ inline void assist_head(worker *w, const arguments &a, int turn) {
 // Beside choose_tokens: the block's best token of each row to all others.
 template <typename S>
 __device__ inline void assist_choice(const worker &w, const arguments &a, int turn) {
-    meet();
+    meet_with_copies(); // a small vocabulary leaves blocks without a tile to meet at
     const int row = w.lane / GROUP;
     const best winner = best_of_lanes<GROUP>(w.s->found[min(row, S::B - 1)][w.lane % GROUP]);
     if (w.lane % GROUP == 0 && row < S::B)
@@ -130,8 +139,8 @@ __device__ inline void assist_choice(const worker &w, const arguments &a, int tu
 template <typename S>
 __device__ inline void assist_steps(worker *w, const arguments &a) {
     int turn = a.turn;
-    load_channels<S>(w, a, 0);
-    meet();
+    copy_channels<S>(w, a, 0);
+    meet_with_copies();
 #pragma unroll 1
     for (int step = 0; step < a.steps; step++) {
 #pragma unroll 1

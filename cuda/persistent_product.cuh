@@ -155,16 +155,17 @@ __device__ inline void run_tiles(worker *w, const arguments &a, int tiles, bool 
     }
 }
 
-// What the outputs of a group need besides their sums, by the assistant: the multipliers would wait for these
-// loads wherever their code branches.
+// Starts to copy what the outputs of a group need besides their sums, by the assistant: the multipliers would
+// wait for loads wherever their code branches.
 template <typename S>
-__device__ inline void load_outputs(worker *w, const arguments &a, const tile_set &tiles, int group,
-                                    const float *bias, const float *folded) {
+__device__ inline void copy_outputs(worker *w, const tile_set &tiles, int group, const float *bias,
+                                    const float *folded) {
     output_terms *terms = w->s->outputs[w->take_turn(TURN_SUMS)];
-#pragma unroll 1
+#pragma unroll
     for (int i = w->lane; i < GROUP * TILE; i += WARP) {
         const int column = tiles.column(min(group + i / TILE, tiles.count - 1)) + i % TILE;
-        terms[i] = {bias[column], folded[column]};
+        copy_async_4(&terms[i].bias, bias + column, true);
+        copy_async_4(&terms[i].folded, folded + column, true);
     }
 }
 
