@@ -58,9 +58,10 @@ __device__ inline void barrier_wait(uint64_t *barrier, uint32_t parity) {
 struct ring {
     int stage = 0;
     uint32_t parity = 0;
-    __device__ void advance(int stages) {
-        if (++stage < stages) return;
-        stage = 0;
+    __device__ void advance(int stages, int by = 1) {
+        stage += by;
+        if (stage < stages) return;
+        stage -= stages;
         parity ^= 1;
     }
 };

@@ -39,7 +39,6 @@ enum {
     SLOT_BYTES = 128,              // slots begin at multiples of this
     TURNS = 6,                     // steps after which buffers that alternate by 2 and by 3 are back
 };
-static_assert(MAX_STAGES <= 32, "ring_place has a bit for each");
 static_assert(HEAD_PIECES == CLUSTER, "each block computes one piece of a head and of a group");
 
 static_assert(GROUP * TILE * MAX_ROWS == FINISHED, "a group of all rows is finished at once");
@@ -73,7 +72,6 @@ struct stream_terms {
 
 struct shared_state {
     uint64_t full[MAX_STAGES], empty[MAX_STAGES];
-    int batch[MAX_STAGES];                  // slots of the batch that begins there, the feeder's
     uint64_t stream, qkv, attention, inner; // what the blocks of the cluster send each other is there
     row_norm norms[2][MAX_ROWS];            // of this phase and of the one before
     float4 weight_and_peak[PARTS];          // of attention's partial results: sum, maximum
@@ -116,6 +114,7 @@ struct ring_layout {
     int inner_row; // bytes
     int slots;     // where the ring of weights begins
     int stages;    // its slots
+    int in_flight; // of which so many are on their way at most
     int bytes;     // of shared memory in all
 };
 
@@ -196,19 +195,6 @@ __device__ inline uint2 *candidates_of(const arguments &a, int turn) {
     return a.candidates + (size_t)(turn % 3) * S::B * gridDim.x;
 }
 
-// Where a warp is in the ring of weights. Slots are filled and emptied in batches; a batch uses the barriers
-// of its first slot.
-struct ring_place {
-    int stage = 0;
-    uint32_t parities = 0; // of every slot's barriers
-    __device__ uint32_t parity() const { return parities >> stage & 1; }
-    __device__ void pass(int slots, int stages) {
-        parities ^= 1u << stage;
-        stage += slots;
-        if (stage >= stages) stage -= stages;
-    }
-};
-
 // What all workers alternate in step with each other: buffers, and the parities of barriers.
 enum turn_of { TURN_SUMS, TURN_CHANNELS, TURN_STREAM, TURN_QKV, TURN_ATTENTION, TURN_INNER };
 
@@ -217,7 +203,7 @@ enum turn_of { TURN_SUMS, TURN_CHANNELS, TURN_STREAM, TURN_QKV, TURN_ATTENTION, 
 struct worker {
     shared_state *s;
     int warp, lane;
-    ring_place at; // the next weights
+    ring at; // the next weights
     uint32_t turns = 0;
 
     // Which of two buffers, or which parity of a barrier, it is now.

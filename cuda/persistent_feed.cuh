@@ -11,36 +11,25 @@ struct feeder {
     unsigned char *slots;
     int lane;
     uint64_t policy;
-    int free;        // slots
-    ring_place fill; // the next free slot
-    ring_place tail; // the oldest batch that has not been given back
-    uint64_t *full;  // of the batch that is being filled
+    ring fill;   // the next slot
+    ring flight; // the oldest of those that are on their way,
+    int flying;  // of so many
 
-    // Waits until the next slot is free.
-    __device__ void await_slot(const arguments &a) {
-        if (free == 0) {
-            barrier_wait(s->empty + tail.stage, tail.parity());
-            free = s->batch[tail.stage];
-            tail.pass(free, a.ring.stages);
-        }
-    }
-    // Promises what the next `count` slots will get.
+    // The next slot, once it is free and not too many are on their way; promises what it will get.
     template <typename S>
-    __device__ void begin_batch(const arguments &a, int count) {
-        await_slot(a);
-        full = s->full + fill.stage;
-        if (lane == 0) {
-            s->batch[fill.stage] = count;
-            barrier_expect(full, (uint32_t)(count * TILE * 2 * S::C(a)));
+    __device__ unsigned char *next_slot(const arguments &a, uint64_t **full) {
+        if (flying == a.ring.in_flight) {
+            barrier_wait(s->full + flight.stage, flight.parity);
+            flight.advance(a.ring.stages);
+            flying--;
         }
+        barrier_wait(s->empty + fill.stage, fill.parity ^ 1);
+        *full = s->full + fill.stage;
+        if (lane == 0) barrier_expect(*full, TILE * 2 * (uint32_t)S::C(a));
         __syncwarp();
-    }
-    template <typename S>
-    __device__ unsigned char *next_slot(const arguments &a) {
-        await_slot(a);
         unsigned char *slot = slots + fill.stage * S::at(a).slot;
-        free--;
-        fill.pass(1, a.ring.stages);
+        fill.advance(a.ring.stages);
+        flying++;
         return slot;
     }
 };
@@ -51,28 +40,28 @@ __device__ inline void feed_tiles(feeder *f, const arguments &a, const void *wei
     const typename S::T *rows = static_cast<const typename S::T *>(weight) + (size_t)f->lane * S::C(a);
 #pragma unroll 1
     for (int tile = 0; tile < tiles.count; tile++) {
-        if (tile % TILES_AT_ONCE<S> == 0) f->begin_batch<S>(a, min(tiles.count - tile, TILES_AT_ONCE<S>));
-        unsigned char *slot = f->next_slot<S>(a);
+        uint64_t *full;
+        unsigned char *slot = f->next_slot<S>(a, &full);
         if (f->lane < TILE)
             copy_bytes_once(slot + f->lane * S::at(a).tile_row, rows + (size_t)tiles.column(tile) * S::C(a),
-                            2 * (uint32_t)S::C(a), f->full, f->policy);
+                            2 * (uint32_t)S::C(a), full, f->policy);
     }
 }
 
 // The block's eighths of `count` slices, the first of which is slice `first` of the model, the next `stride`
-// further. BATCH at once.
-template <typename S, int BATCH>
+// further.
+template <typename S>
 __device__ inline void feed_slices(feeder *f, const arguments &a, const char *packed, int first, int stride,
                                    int count) {
     const uint32_t bytes = TILE * 2 * (uint32_t)S::C(a);
 #pragma unroll 1
     for (int i = 0; i < count; i++) {
-        if (i % BATCH == 0) f->begin_batch<S>(a, min(count - i, BATCH));
-        unsigned char *slot = f->next_slot<S>(a);
+        uint64_t *full;
+        unsigned char *slot = f->next_slot<S>(a, &full);
         const int slice = first + i * stride;
         if (f->lane == 0)
-            copy_bytes_once(slot, packed + ((size_t)slice * CLUSTER + rank_of_block()) * bytes, bytes,
-                            f->full, f->policy);
+            copy_bytes_once(slot, packed + ((size_t)slice * CLUSTER + rank_of_block()) * bytes, bytes, full,
+                            f->policy);
     }
 }
 
@@ -89,12 +78,11 @@ __device__ inline void feed(feeder *f, const arguments &a) {
             for (int item = 0; item < heads; item += S::HEADS_AT_ONCE) {
                 const head_set now = heads_of<S>(a, item, heads);
                 feed_tiles<S>(f, a, of_layer<T>(a.m.qkvw, layer), qkv_tiles<S>(a, now));
-                feed_slices<S, HEADS_PROJECTED>(f, a, a.attproj, layer * S::H(a) + now.first, a.clusters,
-                                                now.count);
+                feed_slices<S>(f, a, a.attproj, layer * S::H(a) + now.first, a.clusters, now.count);
             }
             feed_tiles<S>(f, a, of_layer<T>(a.m.fcw, layer), fc_tiles(a, groups));
-            feed_slices<S, GROUPS_PROJECTED<S>>(
-                f, a, a.fcproj, layer * (a.m.F / HEAD_D) + a.first_group[cluster_of_block()], 1, groups);
+            feed_slices<S>(f, a, a.fcproj, layer * (a.m.F / HEAD_D) + a.first_group[cluster_of_block()], 1,
+                           groups);
         }
         feed_tiles<S>(f, a, a.m.head, vocab_tiles(f->s->vocab_owned));
     }

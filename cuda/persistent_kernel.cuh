@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(THREADS, 1) step_kernel(const __grid_constant_
     } else {
         asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(int{OTHER_REGISTERS}));
         if (w.warp == FEEDER) {
-            feeder f = {s, shared + a.ring.slots, w.lane, evict_first_policy(), a.ring.stages, {}, {}, NULL};
+            feeder f = {s, shared + a.ring.slots, w.lane, evict_first_policy(), {}, {}, 0};
             feed<S>(&f, a);
         }
         if (w.warp != ASSISTANT) return; // those that wait below would be missed by the workers' barrier

@@ -17,20 +17,27 @@ namespace persistent {
 
 // ---- the ring
 
-// Slot i of the batch that comes next.
-__device__ inline int slot_of_batch(const worker &w, const arguments &a, int i) {
+// Slot i of those that come next.
+__device__ inline int slot_at(const worker &w, const arguments &a, int i) {
     const int slot = w.at.stage + i;
     return slot - (slot >= a.ring.stages ? a.ring.stages : 0);
 }
 
-// Gives the next batch, of `count` slots, back and goes on to the one behind. `loaded`: of every load from it
-// some word, combined; which of two lanes gives the batch back depends on that, so that no lane can do so
-// while loads are still on their way to the registers: an arrival alone does not wait for them.
-__device__ inline void release_batch(worker *w, const arguments &a, int count, uint32_t loaded) {
-    const int lane = (int)(__shfl_sync(FULL_WARP, loaded, 0) & 1);
+// Waits until the next `count` slots (at most a warp's lanes) are full.
+__device__ inline void await_slots(const worker &w, const arguments &a, int count) {
+    const int i = min(w.lane, count - 1), slot = slot_at(w, a, i);
+    barrier_wait(w.s->full + slot, w.at.parity ^ (uint32_t)(slot < w.at.stage));
     __syncwarp();
-    if (w->lane == lane) barrier_arrive(w->s->empty + w->at.stage);
-    w->at.pass(count, a.ring.stages);
+}
+
+// Gives the next `count` slots, an even number of lanes at most, back and goes on to those behind. `loaded`:
+// of every load from them some word, combined; which lane gives a slot back depends on that, so that none can
+// do so while loads are still on their way to the registers: an arrival alone does not wait for them.
+__device__ inline void release_slots(worker *w, const arguments &a, int count, uint32_t loaded) {
+    const int i = w->lane ^ (int)(__shfl_sync(FULL_WARP, loaded, 0) & 1);
+    __syncwarp();
+    if (i < count) barrier_arrive(w->s->empty + slot_at(*w, a, i));
+    w->at.advance(a.ring.stages, count);
 }
 
 // ---- tiles
@@ -38,7 +45,8 @@ __device__ inline void release_batch(worker *w, const arguments &a, int count, u
 enum { KS = CHUNK_K / 16 }; // products of a chunk
 
 template <typename S>
-constexpr int TILES_AT_ONCE = S::CHUNKS < 7 ? 4 : 2; // a batch; there are no registers for more
+constexpr int TILES_AT_ONCE =
+    S::B == 1 || S::CHUNKS >= 7 ? 2 : 4; // measured; of 7 chunks no registers for more
 
 // The k of a warp's chunks, warp + i * MULTIPLIERS, of the stream. Lanes without a row repeat the last: they
 // only make columns of the products that nobody reads.
@@ -73,11 +81,10 @@ __device__ inline void load_tiles(tile_weights<S> *weights, worker *w, const arg
     const unsigned char *from =
         w->at_offset<const unsigned char>(a.ring.slots) + w->lane % 8 * at.tile_row + matrix / 2 * 16;
     uint32_t loaded = 0;
-    barrier_wait(w->s->full + w->at.stage, w->at.parity());
+    await_slots(*w, a, count);
 #pragma unroll
     for (int pair = 0; pair < TILES_AT_ONCE<S> / 2; pair++) {
-        const unsigned char *tile =
-            from + slot_of_batch(*w, a, min(2 * pair + matrix % 2, count - 1)) * at.slot;
+        const unsigned char *tile = from + slot_at(*w, a, min(2 * pair + matrix % 2, count - 1)) * at.slot;
 #pragma unroll
         for (int i = 0; i < S::CHUNKS; i++) {
             const int chunk = S::has_chunk(a, w->warp, i) ? w->warp + i * MULTIPLIERS : 0;
@@ -88,7 +95,7 @@ __device__ inline void load_tiles(tile_weights<S> *weights, worker *w, const arg
             }
         }
     }
-    release_batch(w, a, count, loaded);
+    release_slots(w, a, count, loaded);
 }
 
 // `count` tiles of weights times rows: the warp's sums (count, B, TILE).
@@ -213,10 +220,10 @@ __device__ inline void load_slices(slice_weights<S, BATCH> *weights, worker *w, 
               swizzle = (w->lane / 16 ^ i8) * 16; // of the lane's piece of k = 0 .. 15
     const unsigned char *slots = w->at_offset<const unsigned char>(a.ring.slots) + i8 * SLICE_BYTES;
     uint32_t loaded = 0;
-    barrier_wait(w->s->full + w->at.stage, w->at.parity());
+    await_slots(*w, a, count);
 #pragma unroll
     for (int i = 0; i < BATCH; i++) {
-        const unsigned char *slice = slots + slot_of_batch(*w, a, min(i, count - 1)) * S::at(a).slot;
+        const unsigned char *slice = slots + slot_at(*w, a, min(i, count - 1)) * S::at(a).slot;
 #pragma unroll
         for (int pair = 0; pair < WARP_PAIRS<S>; pair++) {
             const int first = (w->warp + pair * MULTIPLIERS) * PAIR_OUTPUTS + w->lane / 8 % 2 * TILE;
@@ -228,7 +235,7 @@ __device__ inline void load_slices(slice_weights<S, BATCH> *weights, worker *w, 
             }
         }
     }
-    release_batch(w, a, count, loaded);
+    release_slots(w, a, count, loaded);
 }
 
 // The inputs of slices: 64 a row, row_bytes apart from row to row, those of the next slice slice_bytes

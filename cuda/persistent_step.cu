@@ -13,6 +13,21 @@ namespace persistent {
 
 enum { SHARED_BYTES = 227 << 10, MIN_STAGES = 4 };
 
+// Slots that are on their way at once: as many as keep the memory busy for as long as one takes, no more.
+// What is asked for beyond that waits in front of the memory, and whatever the blocks want from each other
+// waits behind it: with all slots asked for at once, gpt2-large takes an eighth longer.
+static int slots_in_flight(int slot_bytes) {
+    const double latency_s = 1.15e-6;
+    int device = 0, clock_khz = 0, bus_bits = 0;
+    const bool known =
+        cudaGetDevice(&device) == cudaSuccess &&
+        cudaDeviceGetAttribute(&clock_khz, cudaDevAttrMemoryClockRate, device) == cudaSuccess &&
+        cudaDeviceGetAttribute(&bus_bits, cudaDevAttrGlobalMemoryBusWidth, device) == cudaSuccess;
+    cudaGetLastError(); // an answer, not an error
+    const double bytes_per_s = known ? 2e3 * clock_khz * bus_bits / 8 : 0;
+    return max(2, (int)ceil(bytes_per_s * latency_s / (MAX_CLUSTERS * CLUSTER) / slot_bytes));
+}
+
 // `groups`: of hidden units, of a cluster, at most.
 static ring_layout lay_out(int B, int C, int groups) {
     const int rows = rows_of_instance(C, B);
@@ -22,6 +37,7 @@ static ring_layout lay_out(int B, int C, int groups) {
     ring.slots = round_up(at.inner + 2 * rows * ring.inner_row, SLOT_BYTES);
     ring.stages = min((SHARED_BYTES - ring.slots) / at.slot, (int)MAX_STAGES);
     ring.bytes = ring.slots + ring.stages * at.slot;
+    ring.in_flight = min(slots_in_flight(at.slot), ring.stages);
     return ring;
 }
 
