@@ -11,11 +11,17 @@
 
 namespace persistent {
 
-// Neighbouring lanes that add up a quad: fewer for more rows, so that the warps take all quads at once.
+// Neighbouring lanes that add up a quad: fewer where there are more quads, so that the warps take all at once
+// if they can.
 template <typename S>
-constexpr int ADDERS = S::B == 1   ? 8
-                       : S::B == 2 ? 4
-                                   : 2;
+constexpr int adders() {
+    constexpr int QUADS = S::B * S::CHUNKS * (CHUNK_K * MULTIPLIERS / CLUSTER / QUAD); // at most
+    int lanes = 4;
+    while (lanes > 1 && QUADS * lanes > MULTIPLIERS * WARP) lanes /= 2;
+    return lanes;
+}
+template <typename S>
+constexpr int ADDERS = adders<S>();
 template <typename S>
 constexpr int LOADS = MAX_CLUSTERS / ADDERS<S>; // partial sums of a lane
 template <typename S>
