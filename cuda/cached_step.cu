@@ -25,16 +25,9 @@ static bool persistent_kernel_exists(const struct cuda_backend *backend, int row
                                config->inner);
 }
 
-// Up to so many rows it takes less time than the chain of kernels (H100, H200; NOTES.md).
-static int persistent_rows(int C) {
-    return C <= 1024 ? PERSISTENT_ROWS : 2;
-}
-
 bool cached_step_is_persistent(const struct cuda_backend *backend, const struct session_spec *spec) {
     if (!spec->kv_cache) return false;
-    const bool chosen =
-        spec->decode_path == DECODE_AUTO && spec->rows <= persistent_rows(backend->base.config.channels);
-    return (chosen || spec->decode_path == DECODE_PERSISTENT) &&
+    return (spec->decode_path == DECODE_AUTO || spec->decode_path == DECODE_PERSISTENT) &&
            persistent_kernel_exists(backend, spec->rows);
 }
 

@@ -27,26 +27,7 @@ __device__ inline void publish_empty(uint4 *piece) {
     asm volatile("st.relaxed.gpu.global.v4.u32 [%0], {%1, %1, %1, %1};" ::"l"(piece), "r"(EMPTY) : "memory");
 }
 
-__device__ inline uint4 peek(const uint4 *piece) {
-    uint4 v;
-    asm volatile("ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-                 : "l"(piece)
-                 : "memory");
-    return v;
-}
-
-// If `wanted`, else what it read into stays as it is; without a branch.
-__device__ inline void peek_if(bool wanted, uint2 &v, const uint2 *pair) {
-    asm volatile("{\n"
-                 ".reg .pred wanted;\n"
-                 "setp.ne.u32 wanted, %3, 0;\n"
-                 "@wanted ld.relaxed.gpu.global.v2.u32 {%0, %1}, [%2];\n"
-                 "}"
-                 : "+r"(v.x), "+r"(v.y)
-                 : "l"(pair), "r"((uint32_t)wanted)
-                 : "memory");
-}
+// Reads a piece if `wanted`, else what it would read into stays as it is; without a branch.
 __device__ inline void peek_if(bool wanted, uint4 &v, const uint4 *piece) {
     asm volatile("{\n"
                  ".reg .pred wanted;\n"
@@ -66,10 +47,20 @@ __device__ inline bool is_empty(uint4 piece) {
 }
 
 // For a barrier of all blocks made of such words: what a thread did before the fence, and what others did
-// before they met it, is visible to whoever has seen a word that the thread published behind the fence, and
-// has a fence behind that.
+// before they met it, is visible to whoever acquires a word that the thread published behind the fence.
 __device__ inline void fence_blocks() {
     asm volatile("fence.acq_rel.gpu;" ::: "memory");
+}
+// If `wanted`, as peek_if. A fence behind a peek would wait for the reader's own stores, too.
+__device__ inline void acquire_if(bool wanted, uint2 &v, const uint2 *pair) {
+    asm volatile("{\n"
+                 ".reg .pred wanted;\n"
+                 "setp.ne.u32 wanted, %3, 0;\n"
+                 "@wanted ld.acquire.gpu.global.v2.u32 {%0, %1}, [%2];\n"
+                 "}"
+                 : "+r"(v.x), "+r"(v.y)
+                 : "l"(pair), "r"((uint32_t)wanted)
+                 : "memory");
 }
 
 #endif

@@ -124,7 +124,8 @@ __device__ inline best head_phase(worker *w, const arguments &a, int turn) {
     return found;
 }
 
-// The best token of all blocks for a row, by one warp: polls their candidates.
+// The best token of all blocks for a row, by one warp: polls their candidates. What all blocks did in the
+// step is visible then.
 __device__ inline best best_of_blocks(const uint2 *candidates, int blocks, int vocab, int lane) {
     constexpr int MOST = MAX_CLUSTERS * CLUSTER / WARP;
     uint2 pair[MOST];
@@ -136,7 +137,7 @@ __device__ inline best best_of_blocks(const uint2 *candidates, int blocks, int v
 #pragma unroll
         for (int i = 0; i < MOST; i++) {
             const int block = min(lane + i * WARP, blocks - 1);
-            peek_if(is_empty(pair[i].y), pair[i], candidates + block);
+            acquire_if(is_empty(pair[i].y), pair[i], candidates + block);
         }
 #pragma unroll
         for (const uint2 &one : pair) missing |= is_empty(one.y);
@@ -159,7 +160,6 @@ __device__ inline void choose_tokens(worker *w, const arguments &a, int turn, be
     if (w->warp < S::B) { // one warp a row
         const best winner =
             best_of_blocks(candidates_of<S>(a, turn) + w->warp * blocks, blocks, a.m.V, w->lane);
-        fence_blocks();
         const int length = s->length[w->warp];
         __syncwarp(); // all lanes have read what one of them writes
         if (w->lane == 0 && length > 0 && length < a.r.max_tokens) {

@@ -128,12 +128,8 @@ __device__ inline void add_partials(worker *w, const arguments &a, const float *
     const uint4 *from = reinterpret_cast<const uint4 *>(partials + before.place.row * S::C(a) +
                                                         rank_of_block() * S::channels(a)) +
                         before.place.quad;
-    constexpr int HINT = LOADS<S> / 2; // of many rows, polling everything would keep the L2 from it
     const int stride = S::B * S::C(a) / QUAD;
     __syncwarp(); // all lanes have read the residual, which one of them will write
-    while (S::B > 1 &&
-           __any_sync(FULL_WARP, is_empty(peek(from + min(lane + HINT * ADDERS<S>, count - 1) * stride)))) {
-    }
     quad_loads<S> loads;
     loads.empty();
     while (__any_sync(FULL_WARP, loads.peek_missing(from, stride, lane, count - 1))) {
