@@ -13,10 +13,10 @@ static const double graph_operation = (373e-6 - 55e-6) / 88, prefill_operation =
 static const double fused_operation = (162e-6 - 55e-6) / 88, fused_last_operation = (706e-6 - 396e-6) / 88;
 static const double fused_rows = 256;
 // The persistent kernel's step took 104 us with one row, 55 of them work, and 135 us with 4 rows, 60 of them
-// work. It is chosen for up to 4 rows of up to 1024 channels, and for up to 2 rows of more.
+// work: as many as it is chosen for.
 static const double persistent_operation = (104e-6 - 55e-6) / 88;
 static const double persistent_last_operation = (135e-6 - 60e-6) / 88;
-static const int persistent_channels = 1024;
+static const double persistent_rows = 4;
 
 enum { F32 = 1u << DTYPE_F32, F16 = 1u << DTYPE_F16, BF16 = 1u << DTYPE_BF16 };
 
@@ -50,13 +50,10 @@ const struct device_spec *device_spec_find(const char *name, size_t length) {
     return NULL;
 }
 
-static void add_own_kernels(const struct gpt2_config *config, double operations, struct machine *machine) {
-    const double more_rows = config->channels > persistent_channels ? 1 : 3; // beside the first
+static void add_own_kernels(double operations, struct machine *machine) {
     machine->persistent_step = operations * persistent_operation;
-    machine->persistent_last_step =
-        machine->persistent_step +
-        operations * (persistent_last_operation - persistent_operation) * more_rows / 3;
-    machine->persistent_rows = 1 + more_rows;
+    machine->persistent_last_step = operations * persistent_last_operation;
+    machine->persistent_rows = persistent_rows;
     machine->fused_step = operations * fused_operation;
     machine->fused_last_step = operations * fused_last_operation;
     machine->fused_rows = fused_rows;
@@ -71,6 +68,6 @@ struct machine device_spec_machine(const struct device_spec *spec, const struct 
     struct machine machine = machine_of_ceilings(&ceilings, config, spec->cache_bytes);
     const double operations = machine.cached_step / graph_operation;
     machine.prefill = machine.uncached_step = operations * prefill_operation;
-    if (spec->hopper && dtype != DTYPE_F32) add_own_kernels(config, operations, &machine);
+    if (spec->hopper && dtype != DTYPE_F32) add_own_kernels(operations, &machine);
     return machine;
 }
