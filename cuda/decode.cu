@@ -4,96 +4,14 @@
 #include "cuda/check.h"
 #include "cuda/results.h"
 #include "cuda/rows.h"
-#include "cuda/schedule.h"
-
-#include <stdlib.h>
+#include "cuda/step_graphs.h"
 
 enum {
-    LONGEST_KEYS = 64,   // grain of the bound on the rows' lengths in a cached step
-    LONGEST_STEP = 64,   // grain of the bound on the longest row of an uncached step
-    GRAPH_TOKENS = 2048, // an uncached step of more computes for longer than its launches take
-    CHAINED_STEPS = 8,   // cached steps of one graph: no pause between them
-    PACED_STEPS = 8,     // the host runs at most twice as many steps ahead of the device
+    LONGEST_KEYS = 64, // grain of the bound on the rows' lengths in a cached step
+    LONGEST_STEP = 64, // grain of the bound on the longest row of an uncached step
+    CHAINED_STEPS = 8, // cached steps of one graph: no pause between them
+    PACED_STEPS = 8,   // the host runs at most twice as many steps ahead of the device
 };
-
-struct step_graph {
-    int tokens;  // packed tokens of an uncached step, 0: cached steps
-    int steps;   // of a cached graph
-    int longest; // bound on the rows' lengths
-    cudaGraphExec_t executable;
-    struct step_graph *next;
-};
-
-void decode_free_graphs(struct cuda_session *session) {
-    while (session->graphs) {
-        struct step_graph *next = session->graphs->next;
-        cudaGraphExecDestroy(session->graphs->executable);
-        free(session->graphs);
-        session->graphs = next;
-    }
-}
-
-// ---- one graph
-
-static enum status launch_graphed(struct cuda_session *session, const struct step_graph *graph,
-                                  struct error *error) {
-    if (graph->tokens > 0) return rows_run_padded(session, graph->tokens, graph->longest, error);
-    for (int step = 0; step < graph->steps; step++) TRY(cached_step_run(session, graph->longest, error));
-    return STATUS_OK;
-}
-
-static enum status capture(struct cuda_session *session, struct step_graph *graph, struct error *error) {
-    const cudaStream_t stream = cuda_backend_of(session)->stream;
-    const int B = session->base.spec.rows;
-    const int positions = session->base.spec.logits == LOGITS_ALL ? graph->tokens : 0;
-    if (graph->tokens > 0) TRY(schedule_prepare(session, graph->tokens, B, positions, error));
-    CUDA_TRY(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed));
-    enum status status = launch_graphed(session, graph, error);
-    cudaGraph_t recorded = NULL;
-    cudaError_t code = cudaStreamEndCapture(stream, &recorded); // even after a failure: it ends the capture
-    if (status == STATUS_OK) status = cuda_status(code, "capture of a decode step", error);
-    if (status == STATUS_OK)
-        status = cuda_status(cudaGraphInstantiate(&graph->executable, recorded, 0), "graph of a decode step",
-                             error);
-    if (recorded) cudaGraphDestroy(recorded);
-    TRY(status);
-    CUDA_TRY(cudaGraphUpload(graph->executable, stream));
-    return STATUS_OK;
-}
-
-static enum status find_graph(struct cuda_session *session, int tokens, int steps, int longest,
-                              cudaGraphExec_t *executable, struct error *error) {
-    for (struct step_graph *known = session->graphs; known; known = known->next) {
-        if (known->tokens != tokens || known->steps != steps || known->longest != longest) continue;
-        *executable = known->executable;
-        return STATUS_OK;
-    }
-    struct step_graph *graph = (struct step_graph *)calloc(1, sizeof *graph);
-    if (!graph) return error_set(error, STATUS_OUT_OF_MEMORY, "no host memory for a decode step's graph");
-    graph->tokens = tokens;
-    graph->steps = steps;
-    graph->longest = longest;
-    enum status status = capture(session, graph, error);
-    if (status != STATUS_OK) {
-        if (graph->executable) cudaGraphExecDestroy(graph->executable);
-        free(graph);
-        return status;
-    }
-    graph->next = session->graphs;
-    session->graphs = graph;
-    *executable = graph->executable;
-    return STATUS_OK;
-}
-
-static enum status launch_graph(struct cuda_session *session, int tokens, int steps, int longest,
-                                struct error *error) {
-    cudaGraphExec_t executable = NULL;
-    TRY(find_graph(session, tokens, steps, longest, &executable, error));
-    CUDA_TRY(cudaGraphLaunch(executable, cuda_backend_of(session)->stream));
-    return STATUS_OK;
-}
-
-// ---- steps
 
 static int round_up(int value, int step, int limit) {
     int rounded = (value + step - 1) / step * step;
@@ -124,8 +42,9 @@ static enum status cached_steps(struct cuda_session *session, int step, int left
     if (session->persistent) return cached_step_run_many(session, left, taken, error);
     *taken = left >= CHAINED_STEPS && !session->base.spec.time_steps ? CHAINED_STEPS : 1;
     const int longest = total_rows(session, step + *taken - 1).longest;
-    return launch_graph(session, 0, *taken, round_up(longest, LONGEST_KEYS, session->base.spec.max_tokens),
-                        error);
+    const struct graph_key key = {0, 0, *taken,
+                                  round_up(longest, LONGEST_KEYS, session->base.spec.max_tokens)};
+    return step_graphs_launch(session, &key, error);
 }
 
 static enum status launch_unpadded(struct cuda_session *session, int step, struct error *error) {
@@ -146,8 +65,9 @@ static enum status uncached_step(struct cuda_session *session, int step, int *pa
     }
     // Every row grows by one a step: a graph serves 8 steps, or 16 while those are short.
     const int grain = totals.live * (totals.live <= 4 ? 16 : 8);
-    return launch_graph(session, round_up((int)totals.tokens, grain, session->capacity), 1,
-                        round_up(totals.longest, LONGEST_STEP, session->base.spec.max_tokens), error);
+    const struct graph_key key = {0, round_up((int)totals.tokens, grain, session->capacity), 1,
+                                  round_up(totals.longest, LONGEST_STEP, session->base.spec.max_tokens)};
+    return step_graphs_launch(session, &key, error);
 }
 
 // Every `paced` launches, waits for the device to have passed those before the last `paced`.

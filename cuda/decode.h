@@ -1,9 +1,8 @@
-// Decode steps as CUDA graphs.
+// Decode steps, as graphs (step_graphs.h) or one kernel that stays on the device (cached_step.h).
 //
-// A step is captured once and replayed unpatched while rows grow, because tokens, lengths and sampling state
-// live in device memory. A cached step's graph is made for a bound on the rows' lengths, an uncached one's
-// for a padded number of packed tokens. Uncached steps too large to be held up by launches are launched as
-// they are, without padding.
+// A cached step's graph is made for a bound on the rows' lengths, an uncached one's for a padded number of
+// packed tokens, so that they serve while rows grow. Uncached steps too large to be held up by launches are
+// launched as they are, without padding.
 #ifndef CUDA_DECODE_H
 #define CUDA_DECODE_H
 
@@ -11,7 +10,5 @@
 
 // The decode operation of struct backend_ops.
 CHECKED enum status cuda_decode(struct session *session, int steps, struct error *error);
-
-void decode_free_graphs(struct cuda_session *session);
 
 #endif

@@ -4,6 +4,7 @@
 #include "cuda/pointwise.h"
 #include "cuda/results.h"
 #include "cuda/schedule.h"
+#include "cuda/step_graphs.h"
 
 // ---- chunks of whole rows
 
@@ -46,14 +47,21 @@ enum status rows_run(struct cuda_session *session, const int *lengths, int count
     return schedule_sample(session, count, rows, error);
 }
 
-enum status rows_run_padded(struct cuda_session *session, int tokens, int longest, struct error *error) {
+enum status rows_run_packed(struct cuda_session *session, int prompts, int tokens, int longest,
+                            struct error *error) {
     struct packed_rows packed = all_rows(session);
     packed.tokens = tokens;
     packed.longest = longest;
+    if (prompts > 0) {
+        packed.count = prompts;
+        packed.lengths = session->buffers.prompt_lengths;
+        packed.rows = session->buffers.prompt_rows;
+        packed.write_cache = session->base.spec.kv_cache;
+    }
     TRY(schedule_packed(session, &packed, error));
     TRY(schedule_last(session, &packed, 0, error));
     TRY(schedule_logits(session, packed.count, error));
-    return schedule_sample(session, packed.count, NULL, error);
+    return schedule_sample(session, packed.count, packed.rows, error);
 }
 
 // ---- prompts
@@ -80,13 +88,32 @@ static enum status enter_prompts(struct cuda_session *session, const struct prom
     return STATUS_OK;
 }
 
+static bool is_idle(const struct cuda_session *session) {
+    for (int row = 0; row < session->base.spec.rows; row++) {
+        if (session->base.lengths[row] > 0) return false;
+    }
+    return true;
+}
+
+// As a graph, unless they are so many that launches do not matter, or join rows in work: those come in ever
+// other numbers and lengths.
+static enum status run_prompts(struct cuda_session *session, const struct prompt_batch *prompts,
+                               struct error *error) {
+    struct packed_rows all = {};
+    measure_chunk(&all, prompts->lengths, 0, prompts->count, session->capacity);
+    if (all.count < prompts->count || all.tokens > GRAPH_TOKENS || !is_idle(session))
+        return rows_run(session, prompts->lengths, prompts->count, session->buffers.prompt_rows,
+                        session->buffers.prompt_lengths, error);
+    const struct graph_key key = {prompts->count, all.tokens, 1, all.longest};
+    return step_graphs_launch(session, &key, error);
+}
+
 enum status cuda_prefill(struct session *base, const struct prompt_batch *prompts, struct error *error) {
     struct cuda_session *session = (struct cuda_session *)base;
     CUDA_TRY(cudaSetDevice(base->backend->index));
     TRY(enter_prompts(session, prompts, error));
     TRY(results_mark_step(session, 0, error));
-    TRY(rows_run(session, prompts->lengths, prompts->count, session->buffers.prompt_rows,
-                 session->buffers.prompt_lengths, error));
+    TRY(run_prompts(session, prompts, error));
     TRY(results_mark_step(session, 1, error));
     return results_of_prompts(session, prompts, error);
 }

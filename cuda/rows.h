@@ -11,10 +11,10 @@
 CHECKED enum status rows_run(struct cuda_session *session, const int *lengths, int count, const int32_t *rows,
                              const int32_t *device_lengths, struct error *error);
 
-// The same for all B rows as one chunk of `tokens` (at least the sum of the lengths, at most the capacity)
-// with no row longer than `longest`. It knows nothing of the lengths of now, so that a graph of it stays
-// valid while rows grow. Its products must have been planned.
-CHECKED enum status rows_run_padded(struct cuda_session *session, int tokens, int longest,
+// The same as one chunk of `tokens` (at least the sum of the lengths, at most the capacity) with no row
+// longer than `longest`: of the first `prompts` of the session's prompts, or with 0 of all B rows. It knows
+// nothing of the lengths of now, so that a graph of it stays valid. Its products must have been planned.
+CHECKED enum status rows_run_packed(struct cuda_session *session, int prompts, int tokens, int longest,
                                     struct error *error);
 
 // The prefill operation of struct backend_ops, and the retire operation.

@@ -3,10 +3,10 @@
 #include "cuda/attention.h"
 #include "cuda/cached_step.h"
 #include "cuda/check.h"
-#include "cuda/decode.h"
 #include "cuda/decode_head.h"
 #include "cuda/persistent_step.h"
 #include "cuda/sample.h"
+#include "cuda/step_graphs.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -237,7 +237,7 @@ void cuda_session_close(struct session *base) {
     struct cuda_session *session = (struct cuda_session *)base;
     cudaSetDevice(base->backend->index);
     cudaStreamSynchronize(cuda_backend_of(session)->stream);
-    decode_free_graphs(session);
+    step_graphs_free(session);
     persistent_close(session->persistent);
     for (int i = 0; session->step_events && i <= base->spec.max_tokens; i++) {
         if (session->step_events[i]) cudaEventDestroy(session->step_events[i]);

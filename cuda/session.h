@@ -53,7 +53,7 @@ struct session_buffers {
     float *nll;                // (max_tokens)
 };
 
-struct step_graph; // decode.cu
+struct step_graph; // step_graphs.cu
 
 struct cuda_session {
     struct session base; // first member

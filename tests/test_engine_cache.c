@@ -76,7 +76,7 @@ static bool has_decode_paths(struct backend *backend, int rows) {
 
 // More rows than the fused products take: library products between our own attention and LM head.
 static void check_large_batch(struct backend *backend, double tolerance) {
-    enum { ROWS = 400 };
+    enum { ROWS = 520 };
     if (!has_decode_paths(backend, ROWS)) return;
     static int row_lengths[ROWS];
     static int32_t prompts[ROWS * 40];
@@ -158,6 +158,37 @@ static void check_steps_per_call(struct backend *backend, double tolerance) {
         assert_memory_equal(again, at_once, sizeof again);
         fixture_run_free(stepwise);
     }
+}
+
+// Prompts of lengths that a session has prefilled before, with other tokens and into other rows, and of more
+// different lengths than one remembers.
+static void check_repeated_prefills(struct backend *backend, double tolerance) {
+    (void)tolerance;
+    enum { SHAPES = 10, ROWS = 2, STEPS = 4, TOKENS = 21 };
+    struct session_spec spec = fixture_spec(ROWS, max_tokens, true);
+    struct session *session = fixture_session(backend, spec);
+    struct error error = {0};
+    for (int run = 0; run < 2 * SHAPES; run++) {
+        const int row_lengths[ROWS] = {1 + run % SHAPES, TOKENS - 1 - run % SHAPES};
+        const int rows[ROWS] = {run / SHAPES, 1 - run / SHAPES};
+        const uint64_t requests[ROWS] = {0, 1};
+        int32_t prompts[TOKENS], first[ROWS], next[(STEPS - 1) * ROWS];
+        fixture_random_tokens((uint64_t)run, 1031, TOKENS, prompts);
+        const struct prompt_batch batch = {ROWS, rows, row_lengths, prompts, requests};
+        fixture_require_ok(session_prefill(session, &batch, &error), &error);
+        fixture_require_ok(session_collect(session, first, &error), &error);
+        fixture_require_ok(session_decode(session, STEPS - 1, &error), &error);
+        fixture_require_ok(session_collect(session, next, &error), &error);
+        fixture_require_ok(session_retire(session, rows, ROWS, &error), &error);
+        struct fixture_run fresh = fixture_run_steps(backend, spec, row_lengths, prompts, STEPS);
+        for (int i = 0; i < ROWS; i++) {
+            assert_int_equal(first[rows[i]], fresh.tokens[i]);
+            for (int step = 1; step < STEPS; step++)
+                assert_int_equal(next[(step - 1) * ROWS + rows[i]], fresh.tokens[step * ROWS + i]);
+        }
+        fixture_run_free(fresh);
+    }
+    session_close(session);
 }
 
 // A row retired and refilled while another goes on: neither notices.
@@ -271,21 +302,18 @@ ENGINE_TEST(large_batch)
 ENGINE_TEST(fused_refusal)
 ENGINE_TEST(alone_or_in_batch)
 ENGINE_TEST(steps_per_call)
+ENGINE_TEST(repeated_prefills)
 ENGINE_TEST(continuous_batching)
 ENGINE_TEST(logits_all)
 ENGINE_TEST(sampling_keyed_by_request)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cache_on_off),
-        cmocka_unit_test(test_decode_paths),
-        cmocka_unit_test(test_large_batch),
-        cmocka_unit_test(test_fused_refusal),
-        cmocka_unit_test(test_alone_or_in_batch),
-        cmocka_unit_test(test_steps_per_call),
-        cmocka_unit_test(test_continuous_batching),
-        cmocka_unit_test(test_logits_all),
-        cmocka_unit_test(test_sampling_keyed_by_request),
+        cmocka_unit_test(test_cache_on_off),      cmocka_unit_test(test_decode_paths),
+        cmocka_unit_test(test_large_batch),       cmocka_unit_test(test_fused_refusal),
+        cmocka_unit_test(test_alone_or_in_batch), cmocka_unit_test(test_steps_per_call),
+        cmocka_unit_test(test_repeated_prefills), cmocka_unit_test(test_continuous_batching),
+        cmocka_unit_test(test_logits_all),        cmocka_unit_test(test_sampling_keyed_by_request),
     };
     fixture_use_device("cpu");
     int failed = cmocka_run_group_tests_name("invariances, cpu", tests, NULL, NULL);
