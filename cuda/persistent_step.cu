@@ -13,20 +13,13 @@ namespace persistent {
 
 enum { SHARED_BYTES = 227 << 10, MIN_STAGES = 4 };
 
-// Slots that are on their way at once: as many as keep the memory busy for as long as one takes, no more.
-// What is asked for beyond that waits in front of the memory, and whatever the blocks want from each other
-// waits behind it: with all slots asked for at once, gpt2-large takes an eighth longer.
+// Slots that are on their way at once. What is asked for beyond what keeps the memory busy waits in front of
+// it, and whatever the blocks want from each other waits behind that: with all slots asked for at once,
+// gpt2-large takes an eighth longer. The fewest that do are two of GPT-2's sizes, three of gpt2-xl (H100,
+// H200).
 static int slots_in_flight(int slot_bytes) {
-    const double latency_s = 1.15e-6;                // of one at a time: 1.1 to 1.35 us
-    const int least = slot_bytes > 24 << 10 ? 3 : 2; // gpt2-xl: 1.5 % less time with three
-    int device = 0, clock_khz = 0, bus_bits = 0;
-    const bool known =
-        cudaGetDevice(&device) == cudaSuccess &&
-        cudaDeviceGetAttribute(&clock_khz, cudaDevAttrMemoryClockRate, device) == cudaSuccess &&
-        cudaDeviceGetAttribute(&bus_bits, cudaDevAttrGlobalMemoryBusWidth, device) == cudaSuccess;
-    cudaGetLastError(); // an answer, not an error
-    const double bytes_per_s = known ? 2e3 * clock_khz * bus_bits / 8 : 0;
-    return max(least, (int)ceil(bytes_per_s * latency_s / (MAX_CLUSTERS * CLUSTER) / slot_bytes));
+    const int least_bytes = 24 << 10;
+    return max(slot_bytes > least_bytes ? 3 : 2, divide_up(least_bytes, slot_bytes));
 }
 
 // `groups`: of hidden units, of a cluster, at most.
