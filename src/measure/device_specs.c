@@ -6,16 +6,16 @@
 // TFLOP/s in GPT-2's products with 23,000 rows.
 static const double bandwidth_share = 4.5 / 4.8, rate_share = 650.0 / 989;
 // There, of GPT-2 124M with one row, a cached step took 373 us as a graph, 162 us by fused kernels, and a
-// prefill of 50 tokens, whose path uncached steps take too, 650 us; 55 us of each go into reading 247 MB, the
+// prefill of 50 tokens, whose path uncached steps take too, 550 us; 55 us of each go into reading 247 MB, the
 // rest over 88 operations. The fused kernels' step of 256 rows took 706 us, 396 of them work. A kernel's
 // start and end hardly depend on the size of the chip, so that other devices are taken to need the same.
-static const double graph_operation = (373e-6 - 55e-6) / 88, prefill_operation = (650e-6 - 55e-6) / 88; // s
+static const double graph_operation = (373e-6 - 55e-6) / 88, prefill_operation = (550e-6 - 55e-6) / 88; // s
 static const double fused_operation = (162e-6 - 55e-6) / 88, fused_last_operation = (706e-6 - 396e-6) / 88;
 static const double fused_rows = 256;
-// The persistent kernel's step took 104 us with one row, 55 of them work, and 135 us with 4 rows, 60 of them
+// The persistent kernel's step took 101 us with one row, 55 of them work, and 133 us with 4 rows, 60 of them
 // work: as many as it is chosen for.
-static const double persistent_operation = (104e-6 - 55e-6) / 88;
-static const double persistent_last_operation = (135e-6 - 60e-6) / 88;
+static const double persistent_operation = (101e-6 - 55e-6) / 88;
+static const double persistent_last_operation = (133e-6 - 60e-6) / 88;
 static const double persistent_rows = 4;
 
 enum { F32 = 1u << DTYPE_F32, F16 = 1u << DTYPE_F16, BF16 = 1u << DTYPE_BF16 };
