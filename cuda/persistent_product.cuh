@@ -6,8 +6,8 @@
 // channels over 64 inputs, a head's or a group's: each warp has outputs of its own, whose sums are what the
 // cluster adds to the residual stream.
 //
-// Tiles and slices are as many bytes: the ring's slots take either. The ring hands them on in batches, which
-// a warp loads into registers before the activations are there: the slots are free again that much earlier.
+// Tiles and slices are as many bytes: the ring's slots take either. A warp loads some of them into registers
+// before the activations are there: the slots are free again that much earlier.
 #ifndef CUDA_PERSISTENT_PRODUCT_CUH
 #define CUDA_PERSISTENT_PRODUCT_CUH
 
@@ -66,7 +66,7 @@ __device__ inline void load_rows(uint32_t (&x)[S::CHUNKS][KS][2], const argument
     }
 }
 
-// The warp's chunks of a batch of tiles, two of which are the M of a product.
+// The warp's chunks of the tiles taken at once, two of which are the M of a product.
 template <typename S>
 struct tile_weights {
     uint32_t at[TILES_AT_ONCE<S> / 2][S::CHUNKS][KS][4];
@@ -196,7 +196,7 @@ template <typename S>
 constexpr int WARP_PAIRS = (S::CHUNKS * CHUNK_K * MULTIPLIERS / CLUSTER + PAIR_OUTPUTS * MULTIPLIERS - 1) /
                            (PAIR_OUTPUTS * MULTIPLIERS);
 
-// Slices of a batch: of attention's projection, of FC2.
+// Slices taken at once: of attention's projection, of FC2.
 enum { HEADS_PROJECTED = 1 };
 template <typename S>
 constexpr int GROUPS_PROJECTED = 4 / WARP_PAIRS<S>;
@@ -205,7 +205,7 @@ template <typename S>
 struct slice_sums {
     float at[WARP_PAIRS<S>][2][4]; // in two chains
 };
-// The warp's outputs of a batch of slices.
+// The warp's outputs of the slices taken at once.
 template <typename S, int BATCH>
 struct slice_weights {
     uint32_t at[BATCH][WARP_PAIRS<S>][K_STEPS][4];
@@ -268,7 +268,7 @@ __device__ inline void multiply_slices(slice_sums<S> *sums, const slice_weights<
     }
 }
 
-// All `count` slices, of which the first batch is loaded.
+// All `count` slices, of which the first BATCH are loaded.
 template <typename S, int BATCH>
 __device__ inline void add_slices(slice_sums<S> *sums, const slice_weights<S, BATCH> &loaded,
                                   const slice_inputs &inputs, int count, const arguments &a, worker *w) {

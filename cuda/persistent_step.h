@@ -2,7 +2,7 @@
 //
 // Blocks have a multiprocessor each. A warp of every block does nothing but bring the weights that the block
 // will need, layer after layer and step after step, into a ring in shared memory, as far ahead as that has
-// room; the others multiply.
+// room, though never more at once than the memory can be busy with; the others multiply.
 //
 // Eight blocks are a cluster, and hand activations to each other through shared memory. A cluster computes
 // heads of attention all the way from the residual stream through query, key and value, softmax and
