@@ -2,7 +2,7 @@
 #ifndef CUDA_PERSISTENT_FEED_CUH
 #define CUDA_PERSISTENT_FEED_CUH
 
-#include "cuda/persistent_product.cuh"
+#include "cuda/persistent_block.cuh"
 
 namespace persistent {
 
