@@ -95,6 +95,15 @@ __device__ inline void copy_bytes_once(void *to, const void *from, uint32_t byte
 #endif
 }
 
+// Into the L2 only; address and bytes as above.
+__device__ inline void prefetch_bytes(const void *from, uint32_t bytes) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(__cvta_generic_to_global(from)),
+                 "r"(bytes)
+                 : "memory");
+#endif
+}
+
 // One box of a matrix's tensor map (tensor_map.h), whose first element is (row, column). Elements outside of
 // the matrix arrive as zeros and count as bytes.
 __device__ inline void copy_box(void *to, const CUtensorMap *map, int row, int column, uint64_t *barrier) {

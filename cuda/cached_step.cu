@@ -25,9 +25,16 @@ static bool persistent_kernel_exists(const struct cuda_backend *backend, int row
                                config->inner);
 }
 
+// Whether it takes less time than the chain of kernels (H100, H200; NOTES.md).
+static bool persistent_kernel_pays(const struct gpt2_config *config, int rows) {
+    return rows <= 4 || config->channels <= 768;
+}
+
 bool cached_step_is_persistent(const struct cuda_backend *backend, const struct session_spec *spec) {
     if (!spec->kv_cache) return false;
-    return (spec->decode_path == DECODE_AUTO || spec->decode_path == DECODE_PERSISTENT) &&
+    const bool chosen =
+        spec->decode_path == DECODE_AUTO && persistent_kernel_pays(&backend->base.config, spec->rows);
+    return (chosen || spec->decode_path == DECODE_PERSISTENT) &&
            persistent_kernel_exists(backend, spec->rows);
 }
 

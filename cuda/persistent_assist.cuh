@@ -15,21 +15,15 @@ __device__ inline void expect(const worker &w, uint64_t *barrier, int bytes) {
 }
 template <typename S>
 __device__ inline void expect_stream(const worker &w, const arguments &a) {
-    expect(w, &w.s->stream, S::B * S::C(a) / QUAD * (int)sizeof(stream_quad));
+    if (!S::STREAM_ONCE) expect(w, &w.s->stream, S::B * S::C(a) / QUAD * (int)sizeof(stream_quad));
 }
 
-// Starts to copy what the block's channels need in front of phase `number`: 2 layer, 2 layer + 1, and 2 L for
-// the LM head.
+// Starts to copy what the block's channels need in front of phase `number`.
 template <typename S>
 __device__ inline void copy_channels(worker *w, const arguments &a, int number) {
+    if (S::STREAM_ONCE) return; // the adders have their own
     stream_terms *terms = w->s->channels[w->take_turn(TURN_CHANNELS)];
-    const int layer = number / 2;
-    const float *bias = number == 0       ? NULL
-                        : number % 2 == 1 ? of_layer<float>(a.m.attprojb, layer)
-                                          : of_layer<float>(a.m.fcprojb, layer - 1),
-                *gain = number % 2 == 1  ? of_layer<float>(a.m.ln2w, layer)
-                        : layer == a.m.L ? a.m.lnfw
-                                         : of_layer<float>(a.m.ln1w, layer);
+    const auto [bias, gain] = terms_in_front_of(a, number);
 #pragma unroll 1
     for (int i = w->lane; i < S::channels(a); i += WARP) {
         const int channel = rank_of_block() * S::channels(a) + i;
@@ -47,15 +41,18 @@ __device__ inline void meet_with_copies() {
 
 // Beside run_tiles; `awaits`: the phase's first, in front of which the stream comes.
 template <typename S>
-__device__ inline void assist_tiles(worker *w, const arguments &a, const tile_set &tiles, const float *bias,
-                                    const float *folded, bool awaits) {
+__device__ inline void assist_tiles(worker *w, const arguments &a, int turn, int phase, const tile_set &tiles,
+                                    const float *bias, const float *folded, bool awaits) {
     if (tiles.count > 0) copy_outputs<S>(w, tiles, 0, bias, folded);
     if (awaits) {
-        barrier_wait(&w->s->stream, (uint32_t)w->take_turn(TURN_STREAM));
-        combine_norms<S>(w, a);
+        await_stream(w);
+        if constexpr (S::STREAM_ONCE)
+            receive_norms<S>(w, a, turn, phase);
+        else
+            combine_norms<S>(w, a);
     }
 #pragma unroll 1
-    for (int group = 0; group < tiles.count; group += GROUP) {
+    for (int group = 0; group < tiles.count; group += S::GROUP) {
         if (group > 0) copy_outputs<S>(w, tiles, group, bias, folded);
         meet_with_copies();
     }
@@ -81,14 +78,17 @@ __device__ inline void assist_attention(worker *w, const arguments &a, int turn,
 #pragma unroll 1
     for (int item = 0; item < owned; item += S::HEADS_AT_ONCE) {
         const head_set heads = heads_of<S>(a, item, owned);
-        expect(*w, &s->qkv, heads.count * S::B * 3 * SLICE_BYTES);
+        expect(*w, &s->qkv, heads.count * (S::ROW_PER_BLOCK ? 1 : S::B) * 3 * SLICE_BYTES);
         expect(*w, &s->attention, attention_bytes<S>(*w, a, heads));
         if (item == 0) copy_channels<S>(w, a, 2 * layer + 1);
-        assist_tiles<S>(w, a, qkv_tiles<S>(a, heads), of_layer<float>(a.m.qkv_biases, layer),
+        assist_tiles<S>(w, a, turn, 2 * layer, qkv_tiles<S>(a, heads), of_layer<float>(a.m.qkv_biases, layer),
                         of_layer<float>(a.m.qkv_sums, layer), item == 0);
-        meet(); // behind the merging of partial results
+        if (item == 0 && layer + 1 < a.m.L) prefetch_row<S>(*w, a, layer + 1);
+        meet(); // behind the merging of partial results, or behind those
+        if (S::ROW_PER_BLOCK) barrier_wait(&s->attention, (uint32_t)w->take_turn(TURN_ATTENTION));
     }
     if (owned == 0) {
+        if (S::STREAM_ONCE) await_stream(w);
         copy_channels<S>(w, a, 2 * layer + 1);
         meet_with_copies();
     }
@@ -104,10 +104,12 @@ __device__ inline void assist_mlp(worker *w, const arguments &a, int turn, int l
     }
     copy_channels<S>(w, a, 2 * layer + 2);
     if (owned > 0)
-        assist_tiles<S>(w, a, fc_tiles(a, owned), of_layer<float>(a.m.fc_biases, layer),
+        assist_tiles<S>(w, a, turn, 2 * layer + 1, fc_tiles(a, owned), of_layer<float>(a.m.fc_biases, layer),
                         of_layer<float>(a.m.fc_sums, layer), true);
-    else
+    else {
+        if (S::STREAM_ONCE) await_stream(w);
         meet_with_copies();
+    }
     empty_old<S>(*w, a, turn, 2 * layer + 1);
 }
 
@@ -119,18 +121,23 @@ __device__ inline void assist_head(worker *w, const arguments &a, int turn) {
     copy_channels<S>(w, a, 0);
     if (w->lane < S::B)
         publish(candidates_of<S>(a, turn + 1) + w->lane * gridDim.x + blockIdx.x, make_uint2(EMPTY, EMPTY));
-    __syncwarp();
+    if (S::STREAM_ONCE)
+        meet_at<BARRIER_EMPTIED, EMPTIED_WARPS>();
+    else
+        __syncwarp();
     fence_blocks();
-    assist_tiles<S>(w, a, vocab_tiles(w->s->vocab_owned), a.m.head_biases, a.m.head_sums, true);
+    prefetch_row<S>(*w, a, 0);
+    assist_tiles<S>(w, a, turn, 2 * a.m.L, vocab_tiles(w->s->vocab_owned), a.m.head_biases, a.m.head_sums,
+                    true);
 }
 
 // Beside choose_tokens: the block's best token of each row to all others.
 template <typename S>
 __device__ inline void assist_choice(const worker &w, const arguments &a, int turn) {
     meet_with_copies(); // a small vocabulary leaves blocks without a tile to meet at
-    const int row = w.lane / GROUP;
-    const best winner = best_of_lanes<GROUP>(w.s->found[min(row, S::B - 1)][w.lane % GROUP]);
-    if (w.lane % GROUP == 0 && row < S::B)
+    const int row = w.lane / S::GROUP;
+    const best winner = best_of_lanes<S::GROUP>(w.s->found[min(row, S::B - 1)][w.lane % S::GROUP]);
+    if (w.lane % S::GROUP == 0 && row < S::B)
         publish(candidates_of<S>(a, turn) + row * gridDim.x + blockIdx.x,
                 make_uint2(__float_as_uint(winner.value), (uint32_t)winner.id));
     meet();

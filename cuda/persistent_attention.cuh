@@ -15,6 +15,7 @@ enum {
     D_CHUNKS = HEAD_D / CHUNK_K,   //
     CHUNK_PIECES = CHUNK_K / TILE, //
     PART_BYTES = (HEAD_D + 4) * 4, // of a partial result, as it is sent
+    MULTIPLIERS_LOG = 3,           //
 };
 
 // A portion of keys and values. Lane (n, quarter) has of key 8 j + n the pieces `quarter` of both chunks;
@@ -132,22 +133,26 @@ __device__ inline void attend_keys(partial *p, const cached_keys &keys, const ui
 // The queries at once are those of all rows of a head, then of the next. Warps of a block that share a
 // query's keys:
 __device__ inline int warps_log_of(int queries) { // as a power of two
-    return queries > 4 ? 0 : queries > 2 ? 1 : queries > 1 ? 2 : 3;
+    return queries > 4 ? 0 : queries > 2 ? 1 : queries > 1 ? 2 : MULTIPLIERS_LOG;
 }
 // A query's cached keys in this warp: portions part, part + parts, ... of KEYS keys each; none: -1. Its
 // partial result is number `part` of the query's, which is sent if it is one of the first parts_sent.
 struct key_share {
-    int query, row, head, cached, part, warps_log;
-    __device__ int parts() const { return (int)CLUSTER << warps_log; }
+    int query, row, head, cached, part, parts, warps_log;
 };
 template <typename S>
 __device__ inline key_share share_of(const worker &w, const arguments &a, const head_set &heads) {
+    if (S::ROW_PER_BLOCK) {
+        const int row = rank_of_block();
+        return {row, row, heads.first, max(w.s->length[row] - 1, 0), w.warp, MULTIPLIERS, MULTIPLIERS_LOG};
+    }
     const int log = warps_log_of(heads.count * S::B), query = w.warp >> log, i = query / S::B;
     key_share share = {query,
                        query - i * S::B,
                        heads.first + i * a.clusters,
                        -1,
                        (w.warp - (query << log)) * CLUSTER + rank_of_block(),
+                       CLUSTER << log,
                        log};
     if (i < heads.count) share.cached = max(w.s->length[share.row] - 1, 0);
     return share;
@@ -179,6 +184,21 @@ __device__ inline void load_portion(const worker &w, const arguments &a, int lay
     load_keys(keys, k, values_behind(a, k), portion * KEYS, share.cached, w.lane);
 }
 
+// Portions of a warp at once: its part, and parts further.
+template <typename S>
+constexpr int PORTIONS_AT_ONCE = S::ROW_PER_BLOCK ? 2 : 1;
+template <typename S>
+struct key_portions {
+    cached_keys portion[PORTIONS_AT_ONCE<S>];
+};
+template <typename S>
+__device__ inline void load_portions(const worker &w, const arguments &a, int layer, const key_share &share,
+                                     int first, key_portions<S> &keys) {
+#pragma unroll
+    for (int i = 0; i < PORTIONS_AT_ONCE<S>; i++)
+        load_portion<S>(w, a, layer, share, first + i * share.parts, keys.portion[i]);
+}
+
 // Brings a warp's first portion of the next layer into the L2: 32 lines, one a lane.
 template <typename S>
 __device__ inline void prefetch_portion(const worker &w, const arguments &a, int layer,
@@ -188,6 +208,16 @@ __device__ inline void prefetch_portion(const worker &w, const arguments &a, int
     const typename S::T *k = keys_of<S>(a, layer, share.row, share.head) + key * HEAD_D;
     prefetch_line(w.lane % 2 == 0 ? k : values_behind(a, k));
 }
+// The same of all warps of a block that has a row, by one warp.
+template <typename S>
+__device__ inline void prefetch_row(const worker &w, const arguments &a, int layer) {
+    if (!S::ROW_PER_BLOCK || w.s->heads_owned == 0) return;
+    const int row = rank_of_block(),
+              keys = min(w.s->length[row] - 1, MULTIPLIERS * PORTIONS_AT_ONCE<S> * KEYS);
+    if (keys <= 0 || w.lane > 1) return;
+    typename S::T *k = keys_of<S>(a, layer, row, cluster_of_block());
+    prefetch_bytes(w.lane == 0 ? k : values_behind(a, k), (uint32_t)keys * SLICE_BYTES);
+}
 
 __device__ inline float score_scale(const arguments &a, int layer) {
     return LOG2E *
@@ -196,26 +226,30 @@ __device__ inline float score_scale(const arguments &a, int layer) {
 
 // ---- partial results
 
-// To all blocks of the cluster, a block from four lanes.
+// To all blocks of the cluster that merge it, a block from four lanes.
+template <typename S>
 __device__ inline void send_part(const worker &w, int part, const partial &p) {
     const int rank = w.lane / 4, quarter = w.lane % 4;
     float4 *values = w.s->values[part] + quarter * 4;
-    if (quarter == 0)
-        send(rank, w.s->weight_and_peak + part, make_float4(p.weight, p.peak, 0, 0), &w.s->attention);
+    const auto put = [&](float4 *to, float4 piece) {
+        if (!S::ROW_PER_BLOCK)
+            send(rank, to, piece, &w.s->attention);
+        else if (rank == 0) // to the own block
+            *to = piece;
+    };
+    if (quarter == 0) put(w.s->weight_and_peak + part, make_float4(p.weight, p.peak, 0, 0));
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         const int d = i % 2 * 4;
-        send(rank, values + i,
-             make_float4(p.values[d][i / 2], p.values[d + 1][i / 2], p.values[d + 2][i / 2],
-                         p.values[d + 3][i / 2]),
-             &w.s->attention);
+        put(values + i, make_float4(p.values[d][i / 2], p.values[d + 1][i / 2], p.values[d + 2][i / 2],
+                                    p.values[d + 3][i / 2]));
     }
 }
 
-// The warp's cached keys, whose first portion is loaded already.
+// The warp's cached keys, whose first portions are loaded already.
 template <typename S>
 __device__ inline void attend_cached(const worker &w, const arguments &a, int layer, const key_share &share,
-                                     const uint4 *query, cached_keys &keys) {
+                                     const uint4 *query, key_portions<S> &keys) {
     partial p = {-INFINITY, 0, {}};
     const int quarter = w.lane % 4;
     const float scale = score_scale(a, layer);
@@ -223,11 +257,17 @@ __device__ inline void attend_cached(const worker &w, const arguments &a, int la
 #pragma unroll
     for (int c = 0; c < D_CHUNKS; c++) q[c] = query[c * CHUNK_PIECES + quarter];
 #pragma unroll 1
-    for (int portion = share.part; portion * KEYS < share.cached; portion += share.parts()) {
-        if (portion != share.part) load_portion<S>(w, a, layer, share, portion, keys);
-        attend_keys<typename S::T>(&p, keys, q, scale, portion * KEYS, share.cached, w.lane);
+    for (int portion = share.part; portion * KEYS < share.cached;
+         portion += PORTIONS_AT_ONCE<S> * share.parts) {
+        if (portion != share.part) load_portions<S>(w, a, layer, share, portion, keys);
+#pragma unroll
+        for (int i = 0; i < PORTIONS_AT_ONCE<S>; i++) {
+            const int first = (portion + i * share.parts) * KEYS;
+            if (i > 0 && first >= share.cached) break;
+            attend_keys<typename S::T>(&p, keys.portion[i], q, scale, first, share.cached, w.lane);
+        }
     }
-    send_part(w, share.query * share.parts() + share.part, p);
+    send_part<S>(w, share.query * share.parts + share.part, p);
 }
 
 // The highest of a warp's values, by way of integers of the same order; no NaN.
@@ -261,16 +301,19 @@ __device__ inline void merge_parts(const worker &w, const arguments &a, int laye
     constexpr int LANE_PARTS = 4; // WARP * 4 = HEAD_D / QUAD * CLUSTER: of a lane, at most
     constexpr int QUADS_LOG = 4;  // HEAD_D / QUAD is 16
     const int quads_log = QUADS_LOG - share.warps_log, adders = WARP >> quads_log,
-              first = w.lane >> quads_log, part_of_head = w.warp - (share.query << share.warps_log),
+              first = w.lane >> quads_log, part_of_head = w.warp & ((1 << share.warps_log) - 1),
               quad = (part_of_head << quads_log) + w.lane - (first << quads_log),
-              count = parts_sent(share.cached, share.parts());
+              count = parts_sent(share.cached, share.parts);
     const uint32_t *own = reinterpret_cast<const uint32_t *>(head) + w.lane;
     const auto q = unpack_pair<T>(own[0]), k = unpack_pair<T>(own[HEAD_D / 2]);
     const uint2 v = reinterpret_cast<const uint2 *>(head + 2 * HEAD_PIECES)[quad];
     const float score = warp_sum(q.at[0] * k.at[0] + q.at[1] * k.at[1]) * score_scale(a, layer);
-    const float4 *weight_and_peak = w.s->weight_and_peak + share.query * share.parts(),
-                 *values = w.s->values[share.query * share.parts()] + quad;
-    barrier_wait(&w.s->attention, (uint32_t)parity);
+    const float4 *weight_and_peak = w.s->weight_and_peak + share.query * share.parts,
+                 *values = w.s->values[share.query * share.parts] + quad;
+    if (S::ROW_PER_BLOCK)
+        meet();
+    else
+        barrier_wait(&w.s->attention, (uint32_t)parity);
     float2 parts[LANE_PARTS];
     float peak = score;
 #pragma unroll
@@ -299,19 +342,26 @@ __device__ inline void merge_parts(const worker &w, const arguments &a, int laye
     if (share.warps_log >= 2) all.add_lanes(4);
     if (share.warps_log >= 3) all.add_lanes(2);
     const float inverse = w.s->length[share.row] > 0 ? __fdividef(1.0f, all.weight) : 0;
-    if (first == 0)
-        reinterpret_cast<uint2 *>(w.s->attended[share.query])[quad] =
-            make_uint2(pack_pair<T>(all.values.x * inverse, all.values.y * inverse),
-                       pack_pair<T>(all.values.z * inverse, all.values.w * inverse));
+    const uint2 answer = make_uint2(pack_pair<T>(all.values.x * inverse, all.values.y * inverse),
+                                    pack_pair<T>(all.values.z * inverse, all.values.w * inverse));
+    if (S::ROW_PER_BLOCK) { // two quads a warp, in even and odd lanes
+        const uint4 piece =
+            make_uint4(__shfl_sync(FULL_WARP, answer.x, 0), __shfl_sync(FULL_WARP, answer.y, 0),
+                       __shfl_sync(FULL_WARP, answer.x, 1), __shfl_sync(FULL_WARP, answer.y, 1));
+        if (w.lane < CLUSTER) send(w.lane, w.s->attended[share.query] + w.warp, piece, &w.s->attention);
+        barrier_wait(&w.s->attention, (uint32_t)parity);
+    } else if (first == 0) {
+        reinterpret_cast<uint2 *>(w.s->attended[share.query])[quad] = answer;
+    }
 }
 
 // By all multipliers, when the heads' queries, keys and values have been sent: the cached keys.
 template <typename S>
 __device__ inline void attend(worker *w, const arguments &a, int layer, const key_share &share,
-                              cached_keys &keys) {
+                              key_portions<S> &keys) {
     const int turn = w->turn(TURN_QKV);
     barrier_wait(&w->s->qkv, (uint32_t)turn);
-    if (share.cached >= 0 && share.part < parts_sent(share.cached, share.parts()))
+    if (share.cached >= 0 && share.part < parts_sent(share.cached, share.parts))
         attend_cached<S>(*w, a, layer, share, w->s->heads[turn][share.query], keys);
 }
 
@@ -320,12 +370,13 @@ template <typename S>
 __device__ inline void merge(worker *w, const arguments &a, int layer, const key_share &share) {
     const int parity = w->take_turn(TURN_ATTENTION), turn = w->take_turn(TURN_QKV);
     if (share.cached >= 0) merge_parts<S>(*w, a, layer, share, w->s->heads[turn][share.query], parity);
-    meet();
+    if (!S::ROW_PER_BLOCK) meet();
 }
 
-// Bytes of partial results that every block gets for some heads.
+// Bytes of partial results that every block gets for some heads, or of answers.
 template <typename S>
 __device__ inline int attention_bytes(const worker &w, const arguments &a, const head_set &heads) {
+    if (S::ROW_PER_BLOCK) return S::B * SLICE_BYTES;
     const int parts = (int)CLUSTER << warps_log_of(heads.count * S::B);
     int sent = 0;
 #pragma unroll 1

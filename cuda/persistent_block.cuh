@@ -14,6 +14,7 @@ namespace persistent {
 enum {
     TILE = 8,                      // outputs: half the M of mma.m16n8k16; 16 bytes of a row
     CHUNK_K = 32,                  // k of four neighbouring lanes' 16 bytes
+    KS = CHUNK_K / 16,             // products of a chunk
     QUAD = 4,                      // channels of the residual stream that a lane adds up
     CLUSTER = 8,                   // blocks, each of which owns one eighth of the channels
     MAX_CLUSTERS = 16,             //
@@ -21,11 +22,13 @@ enum {
     ASSISTANT = 8,                 // one that combines LayerNorm's statistics, fetches biases and gains, and
                                    // empties the exchange of the step before;
     FEEDER = 9,                    // one that brings weights
-    THREADS = 384,                 // three warpgroups, the third with two idle warps;
-    MULTIPLIER_REGISTERS = 232,    // of the first two, which the third makes room for
-    OTHER_REGISTERS = 40,          //
-    WORKER_WARPS = 9,              // all but the feeder and the idle ones
-    GROUP = 8,                     // tiles of outputs that are finished at once
+    ADDER = 10,                    // and two that add up partial sums, or are idle
+    ADDER_WARPS = 2,               //
+    THREADS = 384,                 // three warpgroups:
+    MULTIPLIER_REGISTERS = 224,    // of the first two, which the third makes room for
+    OTHER_REGISTERS = 56,          //
+    WORKER_WARPS = 9,              // multipliers and assistant
+    MAX_GROUP = 8,                 // tiles of outputs that are finished at once, at most
     FINISHED = 256,                // outputs, one by each multiplier's thread
     MAX_C = NORM_MAX_C,            //
     MAX_STAGES = 24,               // slots of weights in shared memory
@@ -40,8 +43,6 @@ enum {
     TURNS = 6,                     // steps after which buffers that alternate by 2 and by 3 are back
 };
 static_assert(HEAD_PIECES == CLUSTER, "each block computes one piece of a head and of a group");
-
-static_assert(GROUP * TILE * MAX_ROWS == FINISHED, "a group of all rows is finished at once");
 
 // Which cluster this block is in, and which of the cluster's blocks it is.
 __device__ inline int cluster_of_block() {
@@ -72,16 +73,17 @@ struct stream_terms {
 
 struct shared_state {
     uint64_t full[MAX_STAGES], empty[MAX_STAGES];
-    uint64_t stream, qkv, attention, inner; // what the blocks of the cluster send each other is there
+    uint64_t stream, qkv, attention, inner; // what the blocks of the cluster send each other is there; where
+                                            // the device has the stream once, this block's part of it is out
     row_norm norms[2][MAX_ROWS];            // of this phase and of the one before
     float4 weight_and_peak[PARTS];          // of attention's partial results: sum, maximum
     float4 values[PARTS][HEAD_D / 4];       //
     // Of some queries, row after row of a head: query, key and value, now and the next time.
     uint4 heads[2][MAX_QUERIES][3 * HEAD_PIECES + 1];
     uint4 attended[MAX_QUERIES][HEAD_PIECES + 1]; // what attention answers them
-    output_terms outputs[2][GROUP * TILE];
+    output_terms outputs[2][MAX_GROUP * TILE];
     alignas(16) stream_terms channels[2][MAX_C / CLUSTER];
-    best found[MAX_ROWS][GROUP];
+    best found[MAX_ROWS][MAX_GROUP];
     int token[MAX_ROWS], length[MAX_ROWS];
     int heads_owned, groups_owned, vocab_owned; // by the cluster, the cluster, and the block, in tiles
 };
@@ -89,9 +91,9 @@ struct shared_state {
 // Offsets in shared memory, in bytes. A row of 16-bit values is a few bytes longer than its values, so that
 // neighbouring rows lie in different banks.
 struct shared_layout {
-    int sums;           // f32 (2, MULTIPLIERS, GROUP * TILE * B): products by warp
-    int residual;       // f32 (B, C / 8): the block's channels of the residual stream
-    int stream;         // (B, stream_row bytes): C / 4 stream_quads
+    int sums;           // f32 (2, MULTIPLIERS, group_of(B) * TILE * B): products by warp
+    int residual;       // f32 (B, C / 8) or less: the block's channels of the residual stream
+    int stream;         // (B, stream_row bytes): C / 4 stream_quads; not if the device has the stream once
     int stream_row;     //
     int inner;          // T (2, B, ring_layout.inner_row bytes): the cluster's hidden units
     int tile_row, slot; // bytes of a row of a tile, and of a slot of the ring
@@ -99,13 +101,23 @@ struct shared_layout {
 __host__ __device__ constexpr int round_up(int bytes, int to) {
     return (bytes + to - 1) / to * to;
 }
+// Tiles of outputs that are finished at once, of all rows.
+__host__ __device__ constexpr int group_of(int B) {
+    return MAX_GROUP * TILE * B <= FINISHED ? MAX_GROUP : FINISHED / (TILE * B);
+}
+// Whether the residual stream is there once in the device, a part of it in every block (persistent_add.cuh),
+// instead of once in every cluster (persistent_stream.cuh): a hop more between blocks, but of many rows every
+// cluster would read and send too much.
+__host__ __device__ constexpr bool has_stream_once(int B) {
+    return B > 4;
+}
 __host__ __device__ constexpr shared_layout shared_layout_of(int B, int C) {
     shared_layout at = {};
     at.sums = round_up((int)sizeof(shared_state), 16);
-    at.residual = at.sums + 2 * MULTIPLIERS * GROUP * TILE * B * (int)sizeof(float);
+    at.residual = at.sums + 2 * MULTIPLIERS * group_of(B) * TILE * B * (int)sizeof(float);
     at.stream = at.residual + B * C / CLUSTER * (int)sizeof(float);
     at.stream_row = (C / QUAD + 1) * (int)sizeof(stream_quad);
-    at.inner = at.stream + B * at.stream_row;
+    at.inner = at.stream + (has_stream_once(B) ? 0 : B * at.stream_row);
     at.tile_row = 2 * C + 16;     // C a multiple of 64: the same pieces of 8 rows lie in different banks
     at.slot = TILE * at.tile_row; // a multiple of SLOT_BYTES
     return at;
@@ -125,6 +137,8 @@ struct arguments {
     ring_layout ring;
     float *partials;   // (2, 2 L, clusters, B, C): what clusters add to the residual stream, in even and odd
                        // steps, behind every attention and every MLP
+    uint4 *stream;     // (2, 2 L + 1) of stream_of, and
+    uint2 *moments;    // of moments_of: what adders publish in front of every phase, in even and odd steps
     uint2 *candidates; // (3, B, blocks): the best token of every block
     int clusters;
     int first_group[MAX_CLUSTERS + 1]; // of 64 hidden units: cluster c owns first_group[c] to [c + 1]
@@ -136,6 +150,11 @@ template <typename Element, int C_, int B_>
 struct shape {
     using T = Element;
     static constexpr int B = B_;
+    static constexpr int GROUP = group_of(B);
+    static constexpr bool STREAM_ONCE = has_stream_once(B);
+    static constexpr bool ROW_PER_BLOCK =
+        B == CLUSTER;                                // each block of a cluster attends for a row of its own
+    static constexpr bool KEEPS_SLOTS = STREAM_ONCE; // of weights, until the stream is there (leave_slots)
     // Of a warp, at most; heads of a cluster.
     static constexpr int CHUNKS = ((C_ ? C_ : MAX_C) / CHUNK_K + MULTIPLIERS - 1) / MULTIPLIERS;
     static constexpr int HEADS_AT_ONCE = MAX_QUERIES / B;
@@ -205,6 +224,8 @@ struct worker {
     int warp, lane;
     ring at; // the next weights
     uint32_t turns = 0;
+    int kept = 0;             // slots in front of these that it has not given back yet
+    uint32_t kept_loaded = 0; // some words from them, combined
 
     // Which of two buffers, or which parity of a barrier, it is now.
     __device__ int turn(turn_of what) const { return (int)(turns >> what & 1); }
@@ -227,20 +248,36 @@ __device__ inline int n_of(const worker &w) {
 }
 template <typename S>
 __device__ inline int row_of(const worker &w) {
-    return w.lane / TILE % S::B;
+    return (w.warp * (WARP / TILE) + w.lane / TILE) % S::B;
 }
 template <typename S>
 __device__ inline int tile_of(const worker &w) {
-    static_assert(WARP / TILE % S::B == 0, "a warp has all rows of its tiles");
-    return w.warp * (WARP / TILE / S::B) + w.lane / TILE / S::B;
+    return (w.warp * (WARP / TILE) + w.lane / TILE) / S::B;
 }
 
-// Where all workers wait for each other, in shared memory's order. Not barrier_sync: multipliers and
-// assistant come from different instructions, which synccheck takes for divergence where the barrier is an
-// aligned one.
-__device__ inline void meet() {
+// Where warps of the block wait for each other, in shared memory's order, and how many do.
+enum {
+    BARRIER_WORKERS = 1, // all workers
+    BARRIER_EMPTIED = 2, // the assistant, for what the adders have emptied
+    BARRIER_TOKENS = 3,  // the adders, for the tokens that the multipliers have chosen
+    EMPTIED_WARPS = 1 + ADDER_WARPS,
+    TOKENS_WARPS = MULTIPLIERS + ADDER_WARPS,
+};
+// Not barrier_sync: warps come from different instructions, which synccheck takes for divergence where the
+// barrier is an aligned one.
+template <int barrier, int warps>
+__device__ inline void meet_at() {
     __syncwarp();
-    asm volatile("barrier.sync 1, %0;" ::"n"(int{WORKER_WARPS * WARP}) : "memory");
+    asm volatile("barrier.sync %0, %1;" ::"n"(barrier), "n"(warps * WARP) : "memory");
+}
+// The same without waiting.
+template <int barrier, int warps>
+__device__ inline void arrive_at() {
+    __syncwarp();
+    asm volatile("barrier.arrive %0, %1;" ::"n"(barrier), "n"(warps * WARP) : "memory");
+}
+__device__ inline void meet() {
+    meet_at<BARRIER_WORKERS, WORKER_WARPS>();
 }
 
 // Stores 16 bytes (uint4, float4) at the same place of block `rank` of the cluster, counted by its copy of

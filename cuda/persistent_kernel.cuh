@@ -59,6 +59,7 @@ __global__ void __launch_bounds__(THREADS, 1) step_kernel(const __grid_constant_
             feeder f = {s, shared + a.ring.slots, w.lane, evict_first_policy(), {}, {}, 0};
             feed<S>(&f, a);
         }
+        if (S::STREAM_ONCE && w.warp >= ADDER) add_steps<S>(s, w.warp - ADDER, w.lane, a);
         if (w.warp != ASSISTANT) return; // those that wait below would be missed by the workers' barrier
         assist_steps<S>(&w, a);
     }
@@ -70,18 +71,20 @@ __global__ void __launch_bounds__(THREADS, 1) step_kernel(const __grid_constant_
 
 using step_function = void (*)(arguments);
 
-// Rows of the instance that serves B rows. GPT-2's sizes have instances of their own, others share one.
+// Rows of the instance that serves B rows. GPT-2's sizes have instances of their own (more than 4 rows of the
+// larger ones are slower than other ways, and share one), others share some.
 constexpr int rows_of_instance(int C, int B) {
     const bool own = C == 768 || C == 1024 || C == 1280 || C == 1600;
-    return own && B <= 2 ? B : (int)MAX_ROWS;
+    return own && B <= 2 ? B : B <= 4 ? 4 : (int)MAX_ROWS;
 }
 
 template <typename T, int C>
 step_function instance_of_rows(int B) {
-    static_assert(MAX_ROWS == 4, "see rows_of_instance");
+    static_assert(MAX_ROWS == 8, "see rows_of_instance");
     return B == 1   ? step_kernel<shape<T, C, 1>>
            : B == 2 ? step_kernel<shape<T, C, 2>>
-                    : step_kernel<shape<T, C, 4>>;
+           : B <= 4 ? step_kernel<shape<T, C, 4>>
+                    : step_kernel<shape<T, C <= 1024 ? C : 0, 8>>;
 }
 
 template <typename T>
@@ -96,7 +99,7 @@ step_function instance_of(int C, int B) {
     case 1600:
         return instance_of_rows<T, 1600>(B);
     default:
-        return step_kernel<shape<T, 0, MAX_ROWS>>;
+        return B <= 4 ? step_kernel<shape<T, 0, 4>> : step_kernel<shape<T, 0, 8>>;
     }
 }
 

@@ -8,12 +8,6 @@
 
 namespace persistent {
 
-// Clusters that have something to add to the residual stream behind attention; behind the MLP all do.
-template <typename S>
-__device__ inline int attending_clusters(const arguments &a) {
-    return min(S::H(a), a.clusters);
-}
-
 // ---- attention: from the residual stream to what the cluster's heads add to it
 
 // The newest token's key or value: the block's piece of a head, by one lane.
@@ -29,16 +23,19 @@ __device__ inline void append(const worker &w, const arguments &a, int layer, in
 
 // Queries, keys and values of some heads, to the cluster.
 template <typename S>
-__device__ inline void run_qkv(worker *w, const arguments &a, int layer, const head_set &heads, bool awaits) {
-    run_tiles<S>(w, a, 3 * heads.count, awaits, [&](int tile, bool active, float y) {
-        const int head = tile / 3, part = tile % 3; // query, key, value
-        const uint4 piece = piece_of<typename S::T>(y);
-        if (!active) return;
-        uint4 *query = w->s->heads[w->turn(TURN_QKV)][head * S::B + row_of<S>(*w)];
-        send(n_of(*w), query + part * HEAD_PIECES + rank_of_block(), piece, &w->s->qkv);
-        if (n_of(*w) == 0 && part > 0)
-            append<S>(*w, a, layer, heads.first + head * a.clusters, part == 2, piece);
-    });
+__device__ inline void run_qkv(worker *w, const arguments &a, int turn, int layer, const head_set &heads,
+                               tile_weights<S> &weights, bool awaits) {
+    run_tiles<S>(w, a, turn, 2 * layer, 3 * heads.count, weights, awaits,
+                 [&](int tile, bool active, float y) {
+                     const int head = tile / 3, part = tile % 3; // query, key, value
+                     const uint4 piece = piece_of<typename S::T>(y);
+                     if (!active) return;
+                     uint4 *query = w->s->heads[w->turn(TURN_QKV)][head * S::B + row_of<S>(*w)];
+                     if (!S::ROW_PER_BLOCK || n_of(*w) == row_of<S>(*w))
+                         send(n_of(*w), query + part * HEAD_PIECES + rank_of_block(), piece, &w->s->qkv);
+                     if (n_of(*w) == 0 && part > 0)
+                         append<S>(*w, a, layer, heads.first + head * a.clusters, part == 2, piece);
+                 });
 }
 
 template <typename S>
@@ -47,13 +44,15 @@ __device__ inline void attention_phase(worker *w, const arguments &a, int turn, 
     const int owned = w->s->heads_owned;
     head_set heads = heads_of<S>(a, 0, owned);
     key_share share = share_of<S>(*w, a, heads);
-    cached_keys keys = {};
-    load_portion<S>(*w, a, layer, share, share.part, keys); // while the stream is on its way
+    key_portions<S> keys;
+    if (!S::ROW_PER_BLOCK) // while the stream is on its way
+        load_portions<S>(*w, a, layer, share, share.part, keys);
     if (layer == 0)
         embed<S>(w, a, owned > 0);
     else
-        advance_stream<S>(w, a, partials_of<S>(a, turn, 2 * layer - 1), a.clusters, owned > 0);
+        advance_stream<S>(w, a, turn, 2 * layer - 1, a.clusters, owned > 0);
     if (owned == 0) { // the assistant brings the next phase's gains all the same
+        if (S::STREAM_ONCE) await_stream(w);
         meet();
         return;
     }
@@ -62,17 +61,21 @@ __device__ inline void attention_phase(worker *w, const arguments &a, int turn, 
     slice_sums<S> sums = {};
 #pragma unroll 1
     for (int item = 0;;) {
-        slice_weights<S, HEADS_PROJECTED> weights;
-        run_qkv<S>(w, a, layer, heads, item == 0);
+        tile_weights<S> tiles;
+        slice_weights<S, HEADS_PROJECTED> slices;
+        load_tiles<S>(&tiles, w, a, 3 * heads.count);
+        if (SLICE_AHEAD<S>) load_slices<S>(&slices, w, a, heads.count);
+        if (S::ROW_PER_BLOCK) load_portions<S>(*w, a, layer, share, share.part, keys);
+        run_qkv<S>(w, a, turn, layer, heads, tiles, item == 0);
         attend<S>(w, a, layer, share, keys);
-        load_slices<S>(&weights, w, a, min(heads.count, (int)HEADS_PROJECTED));
+        if (!SLICE_AHEAD<S>) load_slices<S>(&slices, w, a, heads.count);
         merge<S>(w, a, layer, share);
-        add_slices<S>(&sums, weights, attended, heads.count, a, w);
+        add_slices<S>(&sums, slices, attended, heads.count, a, w);
         item += S::HEADS_AT_ONCE;
         if (item >= owned) break;
         heads = heads_of<S>(a, item, owned);
         share = share_of<S>(*w, a, heads);
-        load_portion<S>(*w, a, layer, share, share.part, keys);
+        if (!S::ROW_PER_BLOCK) load_portions<S>(*w, a, layer, share, share.part, keys);
     }
     publish_slices<S>(sums, a, partials_of<S>(a, turn, 2 * layer), *w);
     if (S::B == 1 && layer + 1 < a.m.L) // more rows: measured to be slower
@@ -85,20 +88,24 @@ template <typename S>
 __device__ inline void mlp_phase(worker *w, const arguments &a, int turn, int layer) {
     const int owned = w->s->groups_owned, inner_turn = w->take_turn(TURN_INNER);
     unsigned char *inner = w->at_offset<unsigned char>(S::at(a).inner) + inner_turn * S::B * a.ring.inner_row;
-    advance_stream<S>(w, a, partials_of<S>(a, turn, 2 * layer), attending_clusters<S>(a), owned > 0);
+    advance_stream<S>(w, a, turn, 2 * layer, attending_clusters<S>(a), owned > 0);
     slice_sums<S> sums = {};
     if (owned == 0) {
+        if (S::STREAM_ONCE) await_stream(w);
         meet();
     } else {
-        slice_weights<S, GROUPS_PROJECTED<S>> weights;
-        run_tiles<S>(w, a, owned, true, [&](int tile, bool active, float y) {
+        tile_weights<S> tiles;
+        slice_weights<S, GROUPS_PROJECTED<S>> slices;
+        load_tiles<S>(&tiles, w, a, owned);
+        const auto finish = [&](int tile, bool active, float y) {
             const uint4 piece = piece_of<typename S::T>(gelu_tanh(y));
             uint4 *units = reinterpret_cast<uint4 *>(inner + row_of<S>(*w) * a.ring.inner_row);
             if (active) send(n_of(*w), units + tile * HEAD_PIECES + rank_of_block(), piece, &w->s->inner);
-        });
-        load_slices<S>(&weights, w, a, min(owned, GROUPS_PROJECTED<S>));
+        };
+        run_tiles<S>(w, a, turn, 2 * layer + 1, owned, tiles, true, finish);
+        load_slices<S>(&slices, w, a, owned);
         barrier_wait(&w->s->inner, (uint32_t)inner_turn);
-        add_slices<S>(&sums, weights, {inner, a.ring.inner_row, SLICE_BYTES}, owned, a, w);
+        add_slices<S>(&sums, slices, {inner, a.ring.inner_row, SLICE_BYTES}, owned, a, w);
     }
     publish_slices<S>(sums, a, partials_of<S>(a, turn, 2 * layer + 1), *w);
 }
@@ -109,18 +116,21 @@ __device__ inline void mlp_phase(worker *w, const arguments &a, int turn, int la
 template <typename S>
 __device__ inline best head_phase(worker *w, const arguments &a, int turn) {
     best found = {-INFINITY, a.m.V};
-    advance_stream<S>(w, a, partials_of<S>(a, turn, 2 * a.m.L - 1), a.clusters, true);
+    advance_stream<S>(w, a, turn, 2 * a.m.L - 1, a.clusters, true);
     const tile_set tiles = vocab_tiles(w->s->vocab_owned);
     if (tiles.count == 0) { // of a small vocabulary
-        barrier_wait(&w->s->stream, (uint32_t)w->take_turn(TURN_STREAM));
+        await_stream(w);
         return found;
     }
-    run_tiles<S>(w, a, tiles.count, true, [&](int tile, bool active, float y) {
+    const auto finish = [&](int tile, bool active, float y) {
         const int id = tiles.column(tile) + n_of(*w);
         if (!active || id >= a.m.V) return;
         if (a.r.logits && row_of<S>(*w) < a.r.B) a.r.logits[(size_t)row_of<S>(*w) * a.r.ld + id] = y;
         if (y > found.value) found = {y, id}; // ids rise: the first of equals stays
-    });
+    };
+    tile_weights<S> weights;
+    load_tiles<S>(&weights, w, a, tiles.count);
+    run_tiles<S>(w, a, turn, 2 * a.m.L, tiles.count, weights, true, finish);
     return found;
 }
 
@@ -155,7 +165,7 @@ __device__ inline void choose_tokens(worker *w, const arguments &a, int turn, be
     const int blocks = (int)gridDim.x;
     shared_state *s = w->s;
     found = best_of_lanes<TILE>(found);
-    if (n_of(*w) == 0 && tile_of<S>(*w) < GROUP) s->found[row_of<S>(*w)][tile_of<S>(*w)] = found;
+    if (n_of(*w) == 0 && tile_of<S>(*w) < S::GROUP) s->found[row_of<S>(*w)][tile_of<S>(*w)] = found;
     meet();
     if (w->warp < S::B) { // one warp a row
         const best winner =
@@ -172,6 +182,7 @@ __device__ inline void choose_tokens(worker *w, const arguments &a, int turn, be
             }
         }
     }
+    if (S::STREAM_ONCE) arrive_at<BARRIER_TOKENS, TOKENS_WARPS>();
     meet();
 }
 

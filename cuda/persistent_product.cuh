@@ -11,7 +11,7 @@
 #ifndef CUDA_PERSISTENT_PRODUCT_CUH
 #define CUDA_PERSISTENT_PRODUCT_CUH
 
-#include "cuda/persistent_block.cuh"
+#include "cuda/persistent_add.cuh"
 
 namespace persistent {
 
@@ -20,7 +20,7 @@ namespace persistent {
 // Slot i of those that come next.
 __device__ inline int slot_at(const worker &w, const arguments &a, int i) {
     const int slot = w.at.stage + i;
-    return slot - (slot >= a.ring.stages ? a.ring.stages : 0);
+    return slot < 0 ? slot + a.ring.stages : slot - (slot >= a.ring.stages ? a.ring.stages : 0);
 }
 
 // Waits until the next `count` slots (at most a warp's lanes) are full.
@@ -30,19 +30,39 @@ __device__ inline void await_slots(const worker &w, const arguments &a, int coun
     __syncwarp();
 }
 
-// Gives the next `count` slots, an even number of lanes at most, back and goes on to those behind. `loaded`:
-// of every load from them some word, combined; which lane gives a slot back depends on that, so that none can
-// do so while loads are still on their way to the registers: an arrival alone does not wait for them.
-__device__ inline void release_slots(worker *w, const arguments &a, int count, uint32_t loaded) {
-    const int i = w->lane ^ (int)(__shfl_sync(FULL_WARP, loaded, 0) & 1);
+enum { MOST_LOADED = 4 }; // slots at once
+
+// Gives `count` slots back from the first of those that come next (or went before, negative) on, an even
+// number of lanes at most. `loaded`: of every load from them some word, combined; which lane gives a slot
+// back depends on that, so that none can do so while loads are still on their way to the registers: an
+// arrival alone does not wait for them.
+__device__ inline void give_back(const worker &w, const arguments &a, int first, int count, uint32_t loaded) {
+    const int i = w.lane ^ (int)(__shfl_sync(FULL_WARP, loaded, 0) & 1);
     __syncwarp();
-    if (i < count) barrier_arrive(w->s->empty + slot_at(*w, a, i));
+    if (i < count) barrier_arrive(w.s->empty + slot_at(w, a, first + i));
+}
+
+// Those that the warp has kept.
+template <typename S>
+__device__ inline void give_kept_back(worker *w, const arguments &a) {
+    if (!S::KEEPS_SLOTS) return;
+    give_back(*w, a, -w->kept, w->kept, w->kept_loaded);
+    w->kept = 0;
+}
+
+// Goes on to the slots behind the next `count`, which are given back or kept: what would fill them would
+// stand in the line in front of the memory before the stream that this warp is about to wait for.
+template <typename S>
+__device__ inline void leave_slots(worker *w, const arguments &a, int count, uint32_t loaded) {
+    if (!S::KEEPS_SLOTS) give_back(*w, a, 0, count, loaded);
     w->at.advance(a.ring.stages, count);
+    if (!S::KEEPS_SLOTS) return;
+    w->kept += count;
+    w->kept_loaded ^= loaded;
+    if (w->kept + MOST_LOADED > a.ring.stages) give_kept_back<S>(w, a); // the next load may need all others
 }
 
 // ---- tiles
-
-enum { KS = CHUNK_K / 16 }; // products of a chunk
 
 template <typename S>
 constexpr int TILES_AT_ONCE =
@@ -72,10 +92,11 @@ struct tile_weights {
     uint32_t at[TILES_AT_ONCE<S> / 2][S::CHUNKS][KS][4];
 };
 
-// The next `count` tiles, when they are there: ahead of what they will be multiplied with. Tiles and chunks
-// that do not exist repeat others.
+// The next tiles of those that are left, when they are there: ahead of what they will be multiplied with.
+// Tiles and chunks that do not exist repeat others.
 template <typename S>
-__device__ inline void load_tiles(tile_weights<S> *weights, worker *w, const arguments &a, int count) {
+__device__ inline void load_tiles(tile_weights<S> *weights, worker *w, const arguments &a, int left) {
+    const int count = min(left, TILES_AT_ONCE<S>);
     const shared_layout at = S::at(a);
     const int matrix = w->lane / 8; // of load_matrices: tile matrix % 2, k from 8 (matrix / 2) on
     const unsigned char *from =
@@ -95,7 +116,7 @@ __device__ inline void load_tiles(tile_weights<S> *weights, worker *w, const arg
             }
         }
     }
-    release_slots(w, a, count, loaded);
+    leave_slots<S>(w, a, count, loaded);
 }
 
 // `count` tiles of weights times rows: the warp's sums (count, B, TILE).
@@ -127,27 +148,40 @@ __device__ inline void multiply_tiles(const tile_weights<S> &weights, const uint
     }
 }
 
-// The products of the stream with the block's tiles: finish(tile, active, y) for each output, by all lanes of
-// its warp. `awaits`: the stream is still on its way. By all multipliers; the assistant meets them for each
-// group.
+// The rows in front of a phase, when they are there; `awaits`: the first time in this phase.
+template <typename S>
+__device__ inline void take_rows(uint32_t (&x)[S::CHUNKS][KS][2], worker *w, const arguments &a, int turn,
+                                 int phase, bool awaits) {
+    if (awaits) await_stream(w);
+    if constexpr (S::STREAM_ONCE)
+        receive_rows<S>(x, a, *w, turn, phase);
+    else
+        load_rows<S>(x, a, *w);
+}
+
+// The products of the stream in front of a phase with the block's tiles: finish(tile, active, y) for each
+// output, by all lanes of its warp. `awaits`: the phase's first. The first TILES_AT_ONCE tiles are in
+// `weights` already. By all multipliers; the assistant meets them for each group.
 template <typename S, typename Finish>
-__device__ inline void run_tiles(worker *w, const arguments &a, int tiles, bool awaits, Finish finish) {
-    constexpr int WARP_SUMS = GROUP * TILE * S::B;
-    tile_weights<S> weights;
-    load_tiles<S>(&weights, w, a, min(tiles, TILES_AT_ONCE<S>));
-    if (awaits) barrier_wait(&w->s->stream, (uint32_t)w->take_turn(TURN_STREAM));
+__device__ inline void run_tiles(worker *w, const arguments &a, int turn, int phase, int tiles,
+                                 tile_weights<S> &weights, bool awaits, Finish finish) {
+    constexpr int WARP_SUMS = S::GROUP * TILE * S::B;
     uint32_t x[S::CHUNKS][KS][2];
-    load_rows<S>(x, a, *w);
+    take_rows<S>(x, w, a, turn, phase, awaits);
+    give_kept_back<S>(w, a);
 #pragma unroll 1
-    for (int group = 0; group < tiles; group += GROUP) {
-        const int count = min((int)GROUP, tiles - group), turn = w->take_turn(TURN_SUMS);
-        float *sums = w->at_offset<float>(S::at(a).sums) + turn * (MULTIPLIERS * WARP_SUMS);
+    for (int group = 0; group < tiles; group += S::GROUP) {
+        const int count = min((int)S::GROUP, tiles - group), buffer = w->take_turn(TURN_SUMS);
+        float *sums = w->at_offset<float>(S::at(a).sums) + buffer * (MULTIPLIERS * WARP_SUMS);
 #pragma unroll 1
         for (int tile = 0; tile < count; tile += TILES_AT_ONCE<S>) {
             multiply_tiles<S>(weights, x, count - tile, sums + w->warp * WARP_SUMS + tile * (TILE * S::B), a,
                               *w);
             const int left = tiles - group - tile - TILES_AT_ONCE<S>;
-            if (left > 0) load_tiles<S>(&weights, w, a, min(left, TILES_AT_ONCE<S>));
+            if (left > 0) {
+                load_tiles<S>(&weights, w, a, left);
+                give_kept_back<S>(w, a);
+            }
         }
         meet();
         if (w->warp * WARP >= count * (TILE * S::B)) continue;
@@ -156,7 +190,7 @@ __device__ inline void run_tiles(worker *w, const arguments &a, int tiles, bool 
         float y = 0;
 #pragma unroll
         for (int i = 0; i < MULTIPLIERS; i++) y += finished[i * WARP_SUMS];
-        const output_terms t = w->s->outputs[turn][active ? tile_of<S>(*w) * TILE + n_of(*w) : 0];
+        const output_terms t = w->s->outputs[buffer][active ? tile_of<S>(*w) * TILE + n_of(*w) : 0];
         const row_norm norm = w->s->norms[w->turn(TURN_STREAM)][row_of<S>(*w)];
         finish(group + tile_of<S>(*w), active, norm.scale * y - norm.shift * t.folded + t.bias);
     }
@@ -169,7 +203,7 @@ __device__ inline void copy_outputs(worker *w, const tile_set &tiles, int group,
                                     const float *folded) {
     output_terms *terms = w->s->outputs[w->take_turn(TURN_SUMS)];
 #pragma unroll
-    for (int i = w->lane; i < GROUP * TILE; i += WARP) {
+    for (int i = w->lane; i < S::GROUP * TILE; i += WARP) {
         const int column = tiles.column(min(group + i / TILE, tiles.count - 1)) + i % TILE;
         copy_async_4(&terms[i].bias, bias + column, true);
         copy_async_4(&terms[i].folded, folded + column, true);
@@ -200,6 +234,9 @@ constexpr int WARP_PAIRS = (S::CHUNKS * CHUNK_K * MULTIPLIERS / CLUSTER + PAIR_O
 enum { HEADS_PROJECTED = 1 };
 template <typename S>
 constexpr int GROUPS_PROJECTED = 4 / WARP_PAIRS<S>;
+// Whether a head's slice is loaded before the stream comes, like the three tiles in front of it in the ring.
+template <typename S>
+constexpr bool SLICE_AHEAD = S::ROW_PER_BLOCK &&TILES_AT_ONCE<S> >= 3;
 
 template <typename S>
 struct slice_sums {
@@ -211,11 +248,12 @@ struct slice_weights {
     uint32_t at[BATCH][WARP_PAIRS<S>][K_STEPS][4];
 };
 
-// The next `count` slices, when they are there: ahead of their inputs. Slices and outputs that do not exist
-// repeat the last.
+// The next slices of those that are left, when they are there: ahead of their inputs. Slices and outputs that
+// do not exist repeat the last.
 template <typename S, int BATCH>
 __device__ inline void load_slices(slice_weights<S, BATCH> *weights, worker *w, const arguments &a,
-                                   int count) {
+                                   int left) {
+    const int count = min(left, BATCH);
     const int outputs = S::channels(a), i8 = w->lane % 8,
               swizzle = (w->lane / 16 ^ i8) * 16; // of the lane's piece of k = 0 .. 15
     const unsigned char *slots = w->at_offset<const unsigned char>(a.ring.slots) + i8 * SLICE_BYTES;
@@ -235,7 +273,7 @@ __device__ inline void load_slices(slice_weights<S, BATCH> *weights, worker *w, 
             }
         }
     }
-    release_slots(w, a, count, loaded);
+    leave_slots<S>(w, a, count, loaded);
 }
 
 // The inputs of slices: 64 a row, row_bytes apart from row to row, those of the next slice slice_bytes
@@ -276,7 +314,7 @@ __device__ inline void add_slices(slice_sums<S> *sums, const slice_weights<S, BA
 #pragma unroll 1
     for (int i = BATCH; i < count; i += BATCH) {
         slice_weights<S, BATCH> weights;
-        load_slices<S, BATCH>(&weights, w, a, min(count - i, BATCH));
+        load_slices<S, BATCH>(&weights, w, a, count - i);
         multiply_slices<S, BATCH>(sums, weights, inputs, i, count - i, *w);
     }
 }

@@ -16,10 +16,10 @@ enum { SHARED_BYTES = 227 << 10, MIN_STAGES = 4 };
 // Slots that are on their way at once. What is asked for beyond what keeps the memory busy waits in front of
 // it, and whatever the blocks want from each other waits behind that: with all slots asked for at once,
 // gpt2-large takes an eighth longer. The fewest that do are two of GPT-2's sizes, three of gpt2-xl (H100,
-// H200).
-static int slots_in_flight(int slot_bytes) {
+// H200), and four where slots are kept while blocks wait for each other.
+static int slots_in_flight(int slot_bytes, bool kept) {
     const int least_bytes = 24 << 10;
-    return max(slot_bytes > least_bytes ? 3 : 2, divide_up(least_bytes, slot_bytes));
+    return kept ? 4 : max(slot_bytes > least_bytes ? 3 : 2, divide_up(least_bytes, slot_bytes));
 }
 
 // `groups`: of hidden units, of a cluster, at most.
@@ -31,7 +31,7 @@ static ring_layout lay_out(int B, int C, int groups) {
     ring.slots = round_up(at.inner + 2 * rows * ring.inner_row, SLOT_BYTES);
     ring.stages = min((SHARED_BYTES - ring.slots) / at.slot, (int)MAX_STAGES);
     ring.bytes = ring.slots + ring.stages * at.slot;
-    ring.in_flight = min(slots_in_flight(at.slot), ring.stages);
+    ring.in_flight = min(slots_in_flight(at.slot, has_stream_once(rows)), ring.stages);
     return ring;
 }
 
@@ -100,14 +100,17 @@ static int deal_groups(arguments *a) {
 
 // Where the parts of the workspace lie, in bytes.
 struct workspace_layout {
-    size_t attproj, fcproj, partials, candidates, bytes;
+    size_t attproj, fcproj, partials, stream, moments, candidates, bytes;
 };
 static workspace_layout lay_out_workspace(int L, int C, int F, int B) {
     const size_t rows = (size_t)rows_of_instance(C, B), layers = (size_t)L;
     workspace_layout at = {};
     at.fcproj = layers * C * C * 2;
     at.partials = at.fcproj + layers * C * F * 2;
-    at.candidates = at.partials + 2 * 2 * layers * MAX_CLUSTERS * rows * C * sizeof(float);
+    const size_t published = has_stream_once((int)rows) ? 2 * (2 * layers + 1) * rows * C : 0; // channels
+    at.stream = at.partials + 2 * 2 * layers * MAX_CLUSTERS * rows * C * sizeof(float);
+    at.moments = at.stream + published * 2;
+    at.candidates = at.moments + published / CHUNK_K * sizeof(uint2);
     at.bytes = at.candidates + 3 * rows * MAX_CLUSTERS * CLUSTER * sizeof(uint2);
     return at;
 }
@@ -144,6 +147,8 @@ static cudaError_t fill(struct persistent_step *step, const struct persistent_mo
     a.attproj = workspace + at.attproj;
     a.fcproj = workspace + at.fcproj;
     a.partials = reinterpret_cast<float *>(workspace + at.partials);
+    a.stream = reinterpret_cast<uint4 *>(workspace + at.stream);
+    a.moments = reinterpret_cast<uint2 *>(workspace + at.moments);
     a.candidates = reinterpret_cast<uint2 *>(workspace + at.candidates);
     a.ring = lay_out_at_least(rows->B, m->C, m->F);
     a.clusters = clusters_that_fit(step->kernel, a.ring.bytes);

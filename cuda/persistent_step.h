@@ -8,7 +8,8 @@
 // heads of attention all the way from the residual stream through query, key and value, softmax and
 // projection back to the stream, and groups of 64 hidden units of the MLP from FC to FC2. Clusters meet only
 // behind attention and behind the MLP, where the partial sums of all are added up (exchange.cuh): twice a
-// layer, without barriers.
+// layer, without barriers. Up to 4 rows every cluster adds them all up for itself; of more rows it would have
+// to read too much, and a part of the stream is added up in one place for all (persistent_add.cuh).
 //
 // LayerNorm is deferred (deferred_norm.h). A row's result does not depend on the other rows, but its
 // rounding on how many there are.
@@ -24,7 +25,7 @@
 #include <stdint.h>
 
 enum {
-    PERSISTENT_ROWS = 4, // at most
+    PERSISTENT_ROWS = 8, // at most
     PERSISTENT_D = 64,
 };
 

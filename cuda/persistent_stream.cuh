@@ -1,4 +1,4 @@
-// The residual stream of the persistent step.
+// The residual stream of the persistent step, of few rows; parts of it serve persistent_add.cuh, too.
 //
 // Every cluster has all of it, each block of a cluster one eighth of the channels, as f32. Behind attention
 // and behind the MLP each cluster has a partial sum for every channel: a block adds up those of its channels
@@ -23,11 +23,31 @@ constexpr int adders() {
 template <typename S>
 constexpr int ADDERS = adders<S>();
 template <typename S>
-constexpr int LOADS = MAX_CLUSTERS / ADDERS<S>; // partial sums of a lane
-template <typename S>
 constexpr int WARP_QUADS = WARP / ADDERS<S>;
 template <typename S>
 constexpr int AT_ONCE = WARP_QUADS<S> *MULTIPLIERS; // quads of all warps
+
+// Clusters that have something to add to the residual stream behind attention; behind the MLP all do.
+template <typename S>
+__device__ inline int attending_clusters(const arguments &a) {
+    return min(S::H(a), a.clusters);
+}
+
+// What is added to all rows in front of phase `number`, and the gains of the LayerNorm there: f32 (C). Phases
+// are 2 layer, 2 layer + 1, and 2 L for the LM head.
+struct phase_terms {
+    const float *bias, *gain; // bias NULL: the embedding comes in front
+};
+__device__ inline phase_terms terms_in_front_of(const arguments &a, int number) {
+    const int layer = number / 2;
+    const float *bias = number == 0       ? NULL
+                        : number % 2 == 1 ? of_layer<float>(a.m.attprojb, layer)
+                                          : of_layer<float>(a.m.fcprojb, layer - 1),
+                *gain = number % 2 == 1  ? of_layer<float>(a.m.ln2w, layer)
+                        : layer == a.m.L ? a.m.lnfw
+                                         : of_layer<float>(a.m.ln1w, layer);
+    return {bias, gain};
+}
 
 // Four channels of a row of the block. Items count them: row * quads + quad.
 struct stream_place {
@@ -70,10 +90,11 @@ __device__ inline void send_quad(const worker &w, const arguments &a, const stre
         send(rank + w.lane % ADDERS<S>, to, reinterpret_cast<const uint4 &>(quad), &w.s->stream);
 }
 
-// A lane's share of a quad's partial sums: those of clusters lane, lane + ADDERS, ...
-template <typename S>
+// A lane's share of a quad's partial sums, of so many lanes: those of clusters lane, lane + LANES, ...
+template <int LANES>
 struct quad_loads {
-    uint4 part[LOADS<S>];
+    static constexpr int LOADS = MAX_CLUSTERS / LANES;
+    uint4 part[LOADS];
 
     __device__ void empty() {
 #pragma unroll
@@ -84,8 +105,8 @@ struct quad_loads {
     __device__ bool peek_missing(const uint4 *from, int stride, int lane, int last) {
         bool missing = false;
 #pragma unroll
-        for (int j = 0; j < LOADS<S>; j++)
-            peek_if(is_empty(part[j]), part[j], from + min(lane + j * ADDERS<S>, last) * stride);
+        for (int j = 0; j < LOADS; j++)
+            peek_if(is_empty(part[j]), part[j], from + min(lane + j * LANES, last) * stride);
 #pragma unroll
         for (const uint4 &one : part) missing |= is_empty(one);
         return missing;
@@ -93,8 +114,8 @@ struct quad_loads {
     __device__ float4 sum(int lane, int last) const {
         float4 sum = make_float4(0, 0, 0, 0);
 #pragma unroll
-        for (int j = 0; j < LOADS<S>; j++) {
-            if (lane + j * ADDERS<S> <= last)
+        for (int j = 0; j < LOADS; j++) {
+            if (lane + j * LANES <= last)
                 sum = add(sum, make_float4(__uint_as_float(part[j].x), __uint_as_float(part[j].y),
                                            __uint_as_float(part[j].z), __uint_as_float(part[j].w)));
         }
@@ -130,7 +151,7 @@ __device__ inline void add_partials(worker *w, const arguments &a, const float *
                         before.place.quad;
     const int stride = S::B * S::C(a) / QUAD;
     __syncwarp(); // all lanes have read the residual, which one of them will write
-    quad_loads<S> loads;
+    quad_loads<ADDERS<S>> loads;
     loads.empty();
     while (__any_sync(FULL_WARP, loads.peek_missing(from, stride, lane, count - 1))) {
     } // no branch per load: when the last warp of all blocks notices its sums decides a step's time
@@ -142,11 +163,19 @@ __device__ inline void add_partials(worker *w, const arguments &a, const float *
     __syncwarp();
 }
 
-// Adds the partial sums of `count` clusters to the block's channels; `sends`: somebody in the cluster wants
-// the result. By all multipliers.
+// Goes on to the stream in front of the next phase, and waits until the cluster has it; where the device has
+// it once, until this block's part of it is published: then it is time to poll for the rest.
+__device__ inline void await_stream(worker *w) {
+    barrier_wait(&w->s->stream, (uint32_t)w->take_turn(TURN_STREAM));
+}
+
+// Adds the partial sums of `count` clusters behind a phase to the block's channels; `sends`: somebody in the
+// cluster wants the result. By all multipliers.
 template <typename S>
-__device__ inline void advance_stream(worker *w, const arguments &a, const float *partials, int count,
+__device__ inline void advance_stream(worker *w, const arguments &a, int turn, int phase, int count,
                                       bool sends) {
+    if (S::STREAM_ONCE) return; // the adders do it
+    const float *partials = partials_of<S>(a, turn, phase);
     const stream_terms *terms = w->s->channels[w->take_turn(TURN_CHANNELS)];
     const int items = S::B * S::quads(a);
 #pragma unroll 1
@@ -157,6 +186,7 @@ __device__ inline void advance_stream(worker *w, const arguments &a, const float
 // The newest token of each row: the block's channels of it.
 template <typename S>
 __device__ inline void embed(worker *w, const arguments &a, bool sends) {
+    if (S::STREAM_ONCE) return;
     using T = typename S::T;
     const T *wte = static_cast<const T *>(a.m.wte), *wpe = static_cast<const T *>(a.m.wpe);
     const stream_terms *terms = w->s->channels[w->take_turn(TURN_CHANNELS)];
@@ -174,33 +204,52 @@ __device__ inline void embed(worker *w, const arguments &a, bool sends) {
     }
 }
 
-// norms[row] of the stream, by the assistant: as many lanes a row as there are. All deviations are taken from
-// the mean of the row's first quad.
+// Moments of parts of a row, combined: Chan, Golub and LeVeque (1979). All deviations are taken from a pivot,
+// the mean of the first part.
+struct norm_sums {
+    float pivot, sum, squares;
+
+    // A part of `size` channels.
+    template <int size>
+    __device__ void add(float mean, float part_squares) {
+        const float d = mean - pivot;
+        sum += d;
+        squares += part_squares + size * d * d;
+    }
+    template <int lanes>
+    __device__ void add_lanes() {
+#pragma unroll
+        for (int step = lanes / 2; step > 0; step /= 2) {
+            sum += __shfl_xor_sync(FULL_WARP, sum, step);
+            squares += __shfl_xor_sync(FULL_WARP, squares, step);
+        }
+    }
+    // share: one part's of the row.
+    template <typename T>
+    __device__ row_norm norm(float share, int size, float epsilon) const {
+        const float shift = sum * share, variance = fmaxf(squares * (share / size) - shift * shift, 0.0f),
+                    deviation = rsqrtf(variance + epsilon);
+        return {deviation / SCALED_UNIT<T>, deviation * (pivot + shift)};
+    }
+};
+
+// norms[row] of the stream, by the assistant: as many lanes a row as there are.
 template <typename S>
 __device__ inline void combine_norms(worker *w, const arguments &a) {
     constexpr int lanes = WARP / S::B;
     const int quads = S::C(a) / QUAD, row = w->lane / lanes;
     const stream_quad *stream = w->at_offset<const stream_quad>(S::at(a).stream + row * S::at(a).stream_row);
-    const float pivot = stream[0].mean, share = 1.0f / (float)quads; // known when compiled, mostly
-    float sum = 0, squares = 0;
+    norm_sums sums = {stream[0].mean, 0, 0};
 #pragma unroll 8
     for (int i = 0; i < (quads + lanes - 1) / lanes; i++) {
         const int quad = w->lane % lanes + i * lanes;
         if (quad >= quads) break;
-        const float d = stream[quad].mean - pivot;
-        sum += d;
-        squares += stream[quad].squares + QUAD * d * d;
+        sums.add<QUAD>(stream[quad].mean, stream[quad].squares);
     }
-#pragma unroll
-    for (int step = lanes / 2; step > 0; step /= 2) {
-        sum += __shfl_xor_sync(FULL_WARP, sum, step);
-        squares += __shfl_xor_sync(FULL_WARP, squares, step);
-    }
-    sum *= share;
-    const float mean = pivot + sum, variance = fmaxf(squares * (share / QUAD) - sum * sum, 0.0f),
-                deviation = rsqrtf(variance + a.m.epsilon);
-    if (w->lane % lanes == 0)
-        w->s->norms[w->turn(TURN_STREAM)][row] = {deviation / SCALED_UNIT<typename S::T>, deviation * mean};
+    sums.add_lanes<lanes>();
+    if (w->lane % lanes == 0) // the share is known when compiled, mostly
+        w->s->norms[w->turn(TURN_STREAM)][row] =
+            sums.norm<typename S::T>(1.0f / (float)quads, QUAD, a.m.epsilon);
 }
 
 } // namespace persistent

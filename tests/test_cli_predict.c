@@ -72,7 +72,7 @@ static void test_the_machine_says_whose_kernels_run(void **state) {
     (void)state;
     json_t *document = predicted(ARGS("predict", "--device-spec", "h100,l4", GPT2, "--format", "json",
                                       "--batch", "1", "--kvcache", "on"));
-    assert_true(machine_field(document, 0, "persistent_rows") == 4);
+    assert_true(machine_field(document, 0, "persistent_rows") == 8);
     assert_true(machine_field(document, 0, "persistent_step_s") > 0);
     assert_true(machine_field(document, 0, "persistent_last_step_s") > 0);
     assert_true(machine_field(document, 0, "fused_rows") == 256);

@@ -12,8 +12,8 @@
 #include <cmocka.h>
 
 // Sizes with and without a kernel of their own (GPT-2's; others), fewer and more heads than a GPU has
-// clusters of blocks, so many that they take turns (4 rows of 32), more keys than a cluster's warps take at
-// once (4 rows of 320).
+// clusters of blocks, so many that they take turns (4 rows of 32, 8 of 25), more keys than warps take at once
+// (4 rows of 320, 8 with one of 900).
 struct shape {
     const char *model;
     int rows, max_tokens, new_tokens, longest_prompt;
@@ -21,8 +21,10 @@ struct shape {
 static const struct shape shapes[] = {
     {"random:L2-C128-H2-V1031-T96", 3, 96, 40, 50},      {"random:L2-C768-H12-V517-T64", 4, 64, 10, 50},
     {"random:L1-C2048-H32-V99-T340", 4, 340, 8, 320},    {"random:L2-C1280-H20-V99-T80", 2, 80, 8, 60},
-    {"random:L2-C1024-H16-V1031-T300", 1, 300, 20, 250}, {"random:L2-C1600-H25-V211-T400", 1, 400, 40, 300}};
-enum { SHAPES = sizeof shapes / sizeof shapes[0], MOST_ROWS = 4, MOST_PROMPTS = MOST_ROWS * 400 };
+    {"random:L2-C1024-H16-V1031-T300", 1, 300, 20, 250}, {"random:L2-C1600-H25-V211-T400", 1, 400, 40, 300},
+    {"random:L2-C768-H12-V517-T1024", 8, 1024, 12, 900}, {"random:L1-C1600-H25-V99-T96", 8, 96, 8, 60},
+    {"random:L2-C256-H4-V99-T96", 6, 96, 20, 50}};
+enum { SHAPES = sizeof shapes / sizeof shapes[0], MOST_ROWS = 8, MOST_PROMPTS = MOST_ROWS * 1024 };
 
 static int lengths[MOST_ROWS];
 static int32_t prompts[MOST_PROMPTS];
@@ -173,7 +175,7 @@ static void check_drawing(struct backend *backend, const struct shape *shape) {
     fixture_run_free(again);
 }
 
-// Five rows are more than the kernel takes: refused by name, and the backend stays usable.
+// Nine rows are more than the kernel takes: refused by name, and the backend stays usable.
 static void too_many_rows_are_refused(void **state) {
     (void)state;
     fixture_require_device();
@@ -182,14 +184,14 @@ static void too_many_rows_are_refused(void **state) {
         backend_close(backend);
         skip();
     }
-    struct session_spec spec = fixture_spec(5, shapes[0].max_tokens, true);
+    struct session_spec spec = fixture_spec(9, shapes[0].max_tokens, true);
     spec.decode_path = DECODE_PERSISTENT;
     struct session *session = NULL;
     struct error error = {0};
     assert_int_equal(session_open(backend, &spec, &session, &error), STATUS_USAGE);
     assert_non_null(strstr(error.message, "persistent"));
-    assert_non_null(strstr(error.message, "5 rows"));
-    spec.rows = 4;
+    assert_non_null(strstr(error.message, "9 rows"));
+    spec.rows = 8;
     session_close(fixture_session(backend, spec));
     backend_close(backend);
 }
