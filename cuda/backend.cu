@@ -86,7 +86,7 @@ static void cuda_close(struct backend *base) {
 static enum status open_parts(struct cuda_backend *backend, const struct model *model, struct error *error) {
     CUDA_TRY(cudaSetDevice(backend->base.index));
     CUDA_TRY(cudaStreamCreateWithFlags(&backend->stream, cudaStreamNonBlocking));
-    TRY(gemm_open(&backend->gemms, error));
+    TRY(gemm_open(backend->base.options.deterministic, &backend->gemms, error));
     return weights_upload(&backend->weights, model, &backend->base.options, error);
 }
 

@@ -11,6 +11,7 @@
 struct gemm_plan {
     struct gemm_shape shape; // tokens rounded up to the count that shares this plan
     cublasLtHandle_t handle;
+    bool deterministic; // the table
     cublasLtMatmulDescOpaque_t operation;
     cublasLtMatrixLayoutOpaque_t weight, input, output;
     cublasLtMatmulAlgo_t algorithm;
@@ -20,6 +21,7 @@ struct gemm_plan {
 
 struct gemm_table {
     cublasLtHandle_t handle;
+    bool deterministic;
     struct gemm_plan *plans;
 };
 
@@ -31,9 +33,10 @@ static enum status cublas_check(cublasStatus_t result, const char *what, const s
                      shape->outputs, dtype_name(shape->input), cublasLtGetStatusString(result));
 }
 
-enum status gemm_open(struct gemm_table **table, struct error *error) {
+enum status gemm_open(bool deterministic, struct gemm_table **table, struct error *error) {
     *table = (struct gemm_table *)calloc(1, sizeof **table);
     if (!*table) return error_set(error, STATUS_OUT_OF_MEMORY, "no host memory for the table of products");
+    (*table)->deterministic = deterministic;
     cublasStatus_t result = cublasLtCreate(&(*table)->handle);
     if (result == CUBLAS_STATUS_SUCCESS) return STATUS_OK;
     free(*table);
@@ -202,8 +205,9 @@ static float time_trial(cudaGraphExec_t executable, cudaEvent_t start, cudaEvent
     return best;
 }
 
-// Index of the fastest candidate, -1 when none runs. cuBLAS's first choice stays unless another one is
-// clearly faster, so that noise does not change the rounding of results from run to run.
+// Index of the fastest candidate, or of the first that runs, -1 when none does. cuBLAS's first choice stays
+// unless another one is clearly faster, so that noise does not change the rounding of results from run to
+// run.
 static int fastest_candidate(struct gemm_plan *plan, int tokens,
                              const cublasLtMatmulHeuristicResult_t *candidates, int candidate_count,
                              const struct gemm_operands *trials, int count, const struct gemm_target *target,
@@ -214,7 +218,7 @@ static int fastest_candidate(struct gemm_plan *plan, int tokens,
     const int tried = seconds > 200e-6 && candidate_count > 6 ? 6 : candidate_count;
     int best = -1;
     float best_time = FLT_MAX;
-    for (int i = 0; i < tried; i++) {
+    for (int i = 0; i < tried && !(plan->deterministic && best >= 0); i++) {
         if (candidates[i].state != CUBLAS_STATUS_SUCCESS) continue;
         cudaGraphExec_t executable = NULL;
         float elapsed = FLT_MAX;
@@ -295,6 +299,7 @@ enum status gemm_find(struct gemm_table *table, const struct gemm_shape *shape,
     if (!made) return error_set(error, STATUS_OUT_OF_MEMORY, "no host memory for a matrix product's plan");
     made->shape = wanted;
     made->handle = table->handle;
+    made->deterministic = table->deterministic;
     enum status status = make_plan(made, shape->tokens, trials, count, target, error);
     if (status != STATUS_OK) {
         free(made);

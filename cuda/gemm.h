@@ -46,13 +46,15 @@ enum { GEMM_WORKSPACE_BYTES = 32 << 20 }; // what cuBLAS recommends for Hopper
 struct gemm_table; // the plans made so far: a shape is planned and timed once in a backend's life
 struct gemm_plan;  // belongs to its table
 
-CHECKED enum status gemm_open(struct gemm_table **table, struct error *error);
+// `deterministic`: cuBLASLt's first candidate that runs is kept instead of the fastest, which another process
+// may find to be another one, with other rounding.
+CHECKED enum status gemm_open(bool deterministic, struct gemm_table **table, struct error *error);
 void gemm_close(struct gemm_table *table); // NULL is allowed
 
-// The plan for `shape`, made when the table has none yet: the candidates of cuBLASLt's heuristics are timed
-// on the `trials` (count) operands in turn, which should together exceed the L2 cache where the engine's own
-// weights do, and the fastest is kept. Timing overwrites the outputs and waits for the stream; finding a
-// known plan does neither. Above 256 tokens, neighbouring counts share a plan.
+// The plan for `shape`, made when the table has none yet: candidates of cuBLASLt's heuristics are timed on
+// the `trials` (count) operands in turn, which should together exceed the L2 cache where the engine's own
+// weights do, and one is kept. Timing overwrites the outputs and waits for the stream; finding a known plan
+// does neither. Above 256 tokens, neighbouring counts share a plan.
 CHECKED enum status gemm_find(struct gemm_table *table, const struct gemm_shape *shape,
                               const struct gemm_operands *trials, int count, const struct gemm_target *target,
                               const struct gemm_plan **plan, struct error *error);

@@ -271,12 +271,30 @@ static void test_bench(void **state) {
         assert_string_equal(expected_text(row, "status"), "ok");
         assert_true(json_number_value(json_object_get(json_object_get(row, "tok_s"), "median")) > 0);
     }
+    assert_true(json_is_false(json_object_get(json_object_get(document, "workload"), "deterministic")));
     const json_t *ceilings = json_object_get(json_object_get(document, "device"), "ceilings");
     assert_true(json_number_value(json_object_get(ceilings, "read_bytes_per_s")) > 0);
     json_decref(document);
     struct program_run run = run_ok(ARGS("bench", "--help-metrics"), NULL);
     assert_true(run.size > 100);
     program_run_free(&run);
+}
+
+// Two processes: the same tokens.
+static void test_deterministic_benches_agree(void **state) {
+    (void)state;
+    char hashes[2][32];
+    for (int i = 0; i < 2; i++) {
+        json_t *document = run_json(ARGS("--model", "random:L2-C64-H2-V257-T64", "--batch", "3", "--kvcache",
+                                         "off", "--prompt-len", "5", "--gen-len", "8", "--reps", "1",
+                                         "--format", "json", "--quiet", "--deterministic"),
+                                    NULL);
+        assert_true(json_is_true(json_object_get(json_object_get(document, "workload"), "deterministic")));
+        const json_t *row = json_array_get(json_object_get(document, "rows"), 0);
+        snprintf(hashes[i], sizeof hashes[i], "%s", expected_text(row, "token_hash"));
+        json_decref(document);
+    }
+    assert_string_equal(hashes[0], hashes[1]);
 }
 
 int main(void) {
@@ -290,6 +308,7 @@ int main(void) {
         cmocka_unit_test(test_tokenize_round_trip),
         cmocka_unit_test(test_info),
         cmocka_unit_test(test_bench),
+        cmocka_unit_test(test_deterministic_benches_agree),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

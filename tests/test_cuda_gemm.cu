@@ -95,7 +95,7 @@ void check_output(const product &p, const std::vector<float> &found) {
     }
 }
 
-void run_and_check(gemm_table *table, const product &p) {
+std::vector<float> run_and_check(gemm_table *table, const product &p) {
     device_product device(p);
     cudaStream_t stream;
     check_cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
@@ -108,8 +108,10 @@ void run_and_check(gemm_table *table, const product &p) {
     check_cuda(cudaDeviceSynchronize());
     check_status(gemm_run(plan, p.shape.tokens, &operands, &target, &error), error);
     check_cuda(cudaStreamSynchronize(stream));
-    check_output(p, from_bytes(p.shape.output, device.output.download()));
+    const std::vector<float> found = from_bytes(p.shape.output, device.output.download());
+    check_output(p, found);
     check_cuda(cudaStreamDestroy(stream));
+    return found;
 }
 
 // The engine's uses of a product: T is the compute dtype.
@@ -123,10 +125,10 @@ void check_all_uses(gemm_table *table, enum dtype T, int outputs, int inputs, in
     for (const gemm_shape &shape : uses) run_and_check(table, random_product(shape, 1));
 }
 
-gemm_table *open_table() {
+gemm_table *open_table(bool deterministic) {
     struct error error = {};
     gemm_table *table;
-    check_status(gemm_open(&table, &error), error);
+    check_status(gemm_open(deterministic, &table, &error), error);
     return table;
 }
 
@@ -142,7 +144,7 @@ void check_dtype(enum dtype T) {
         {15, 5, 3},       {77, 33, 9},    {5, 20, 1},
         {1, 1, 1},        {769, 31, 13}, // aligned to nothing
     };
-    gemm_table *table = open_table();
+    gemm_table *table = open_table(false);
     for (const auto &shape : shapes) check_all_uses(table, T, shape[0], shape[1], shape[2]);
     gemm_close(table);
 }
@@ -163,7 +165,7 @@ void test_bf16(void **) {
 // Plans are shared by neighbouring token counts above 256 and by nothing else.
 void test_shared_plans(void **) {
     need_device();
-    gemm_table *table = open_table();
+    gemm_table *table = open_table(false);
     const gemm_shape planned = {256, 128, 320, DTYPE_BF16, DTYPE_BF16, GEMM_BIAS};
     for (int tokens : {320, 289, 300}) { // the first one's plan serves the others
         gemm_shape shape = planned;
@@ -190,7 +192,7 @@ void test_shared_plans(void **) {
 // f32 products are the reference: they keep all 24 bits, where TF32 would keep 11.
 void test_f32_is_whole(void **) {
     need_device();
-    gemm_table *table = open_table();
+    gemm_table *table = open_table(false);
     const gemm_shape shape = {64, 64, 64, DTYPE_F32, DTYPE_F32, GEMM_PLAIN};
     product p = random_product(shape, 4);
     std::fill(p.weight.begin(), p.weight.end(), 0.0f);
@@ -200,12 +202,31 @@ void test_f32_is_whole(void **) {
     gemm_close(table);
 }
 
+// What another process computes where nothing is chosen by timing.
+void test_deterministic_tables_agree(void **) {
+    need_device();
+    static const int shapes[][3] = {{2304, 768, 50}, {768, 3072, 93}, {3072, 768, 300}, {77, 33, 9}};
+    for (const auto &s : shapes) {
+        for (enum gemm_epilogue epilogue : {GEMM_BIAS, GEMM_GELU}) {
+            const product p = random_product({s[0], s[1], s[2], DTYPE_BF16, DTYPE_BF16, epilogue}, 5);
+            std::vector<float> found[2];
+            for (std::vector<float> &one : found) {
+                gemm_table *table = open_table(true);
+                one = run_and_check(table, p);
+                gemm_close(table);
+            }
+            assert_true(found[0] == found[1]);
+        }
+    }
+}
+
 } // namespace
 
 int main() {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_f32),          cmocka_unit_test(test_f16),          cmocka_unit_test(test_bf16),
-        cmocka_unit_test(test_shared_plans), cmocka_unit_test(test_f32_is_whole),
+        cmocka_unit_test(test_f32),          cmocka_unit_test(test_f16),
+        cmocka_unit_test(test_bf16),         cmocka_unit_test(test_shared_plans),
+        cmocka_unit_test(test_f32_is_whole), cmocka_unit_test(test_deterministic_tables_agree),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,7 +14,7 @@ struct backend *open_backend() {
     struct device device;
     struct model *model;
     struct backend *backend;
-    const struct backend_options options = {DTYPE_F32, 0, NULL};
+    const struct backend_options options = {DTYPE_F32, 0, false, NULL};
     check_status(device_find("cuda", &device, &error), error);
     check_status(model_open(model_shape, &model, &error), error);
     check_status(backend_open(device, model, &options, &backend, &error), error);

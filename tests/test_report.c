@@ -79,8 +79,13 @@ static int set_up(void **state) {
                                                     .scale_attention = true,
                                                     .tied_lm_head = true,
                                                     .eos_token = 50256}};
-    record.workload = (struct record_workload){
-        .prompt_len = 50, .gen_len = 200, .dtype = DTYPE_BF16, .logits = LOGITS_ALL, .seed = 42, .warmup = 1};
+    record.workload = (struct record_workload){.prompt_len = 50,
+                                               .gen_len = 200,
+                                               .dtype = DTYPE_BF16,
+                                               .logits = LOGITS_ALL,
+                                               .deterministic = true,
+                                               .seed = 42,
+                                               .warmup = 1};
     record.pricing = (struct pricing){.device_hour_usd = 4.32, .requests_per_day = 864000};
     const struct batch_probe probes[] = {
         {.batch = 93, .fits = true, .meets_goal = true, .tok_s = 120000, .p95_ms = 0.8, .seconds = 1.5},
@@ -284,6 +289,18 @@ static char *replaced(const char *text, const char *from, const char *to) {
     return result;
 }
 
+static void test_older_records_are_read(void **state) {
+    struct bench_record again;
+    struct error error;
+    char *text = report(*state, REPORT_JSON), *older = replaced(text, "\"deterministic\": true,", "");
+    if (read_text(older, &again, &error) != STATUS_OK) fail_msg("%s", error.message);
+    assert_false(again.workload.deterministic);
+    assert_int_equal(again.workload.seed, 42);
+    record_clear(&again);
+    free(older);
+    free(text);
+}
+
 // The discovery, which comes before the rows, has batches too.
 #define ROW_BATCH "\"rows\": [\n    {\n      \"batch\": "
 
@@ -300,6 +317,7 @@ static void test_other_json_is_refused_by_name(void **state) {
         {"\"status\": \"ok\"", "\"status\": \"fine\"", "fine"},
         {"\"dtype\": \"bf16\"", "\"dtype\": \"int8\"", "workload.dtype"},
         {"\"gen_len\": 200", "\"gen_len\": 2000", "workload"},
+        {"\"deterministic\": true", "\"deterministic\": 1", "workload"},
         {"\"vocab\": 50257", "\"vocab\": -1", "model.config.vocab"},
         {"\"samples\": [", "\"samples\": [-1,", "samples"},
         {"\"samples\": [", "\"samples\": [\"x\",", "samples"},
@@ -403,6 +421,7 @@ static void test_csv_has_a_cell_for_every_column(void **state) {
 static void test_table_tells_the_rows_and_their_remarks(void **state) {
     char *text = report(*state, REPORT_TABLE);
     assert_non_null(strstr(text, "A \"quoted\", device"));
+    assert_non_null(strstr(text, "per row, bf16, deterministic, greedy, logits all"));
     assert_non_null(strstr(text, "120000 ± 1.0 %"));
     assert_non_null(strstr(text, "30.00×"));
     assert_non_null(strstr(text, "batch     93 for the goal latency:0.805, by 3 probes\n"));
@@ -479,6 +498,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_json_has_the_documented_fields, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_json_tells_cost_and_sensors, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_json_tells_the_machine, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_older_records_are_read, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_json_is_read_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_other_json_is_refused_by_name, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_every_jsonl_line_stands_alone, set_up, tear_down),

@@ -8,7 +8,7 @@
 extern "C" {
 #endif
 
-#define GPT2INFER_VERSION "0.5.0"
+#define GPT2INFER_VERSION "0.6.0"
 
 const char *build_commit(void);   // as git describes it, "-dirty" with local changes; empty: not known
 bool build_has_cuda(void);        // whether the GPU backend is in it

@@ -232,6 +232,9 @@ const struct option option_table[] = {
      .initial = "auto", .choices = dtypes},
     {"threads", OPTION_INTEGER, ALL & ~TOKENIZE, FIELD(threads), "N",
      .help = "CPU threads; 0, the default: all", .initial = "0", .maximum = MOST_THREADS},
+    {"deterministic", OPTION_FLAG, BENCH | GENERATE | SCORE, FIELD(deterministic),
+     .help = "on a GPU, choose library products by rule, not by timing:\nanother process computes the same "
+             "bits"},
     {"seed", OPTION_UINT64, BENCH | GENERATE, FIELD(seed), "N", .help = "of everything random",
      .initial = "42"},
     {"format", OPTION_CHOICE, BENCH | PREDICT | COMPARE, FIELD(format), .help = "of the results",

@@ -63,6 +63,7 @@ struct options {
     int logits;              // enum logits_choice
     int decode_path;         // enum decode_path_choice
     int threads;             // 0: all
+    bool deterministic;      //
     uint64_t seed;
 
     int *batches;             // bench: batch sizes (stb_ds array); none: auto

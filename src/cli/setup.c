@@ -57,6 +57,7 @@ enum status setup_open_backend(const struct options *options, const volatile sig
     struct backend_options backend_options = {
         .dtype = choose_dtype(options, setup->model, &setup->info),
         .threads = options->threads,
+        .deterministic = options->deterministic,
         .interrupt = interrupt,
     };
     return backend_open(setup->device, setup->model, &backend_options, &setup->backend, error);

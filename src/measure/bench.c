@@ -108,6 +108,7 @@ enum status bench_run(struct backend *backend, const struct bench_options *optio
                                  .gen_len = options->gen_len,
                                  .dtype = backend_dtype(backend),
                                  .logits = options->logits,
+                                 .deterministic = backend->options.deterministic,
                                  .seed = options->seed,
                                  .warmup = options->warmup,
                                  .reps = options->reps,

@@ -106,10 +106,10 @@ enum status cache_write(const char *kind, json_t *key, json_t *value, struct err
 enum status cache_backend_key(const struct backend *backend, json_t **key, struct error *error) {
     struct device_info device;
     TRY(device_describe(backend_device(backend), &device, error));
-    *key = json_pack("{s:s, s:s, s:s, s:i, s:i, s:s, s:s}", "backend", device.backend, "name", device.name,
-                     "detail", device.detail, "compute_units", device.compute_units, "threads",
-                     backend->options.threads, "dtype", dtype_name(backend_dtype(backend)), "version",
-                     GPT2INFER_VERSION);
+    *key = json_pack("{s:s, s:s, s:s, s:i, s:i, s:b, s:s, s:s}", "backend", device.backend, "name",
+                     device.name, "detail", device.detail, "compute_units", device.compute_units, "threads",
+                     backend->options.threads, "deterministic", backend->options.deterministic, "dtype",
+                     dtype_name(backend_dtype(backend)), "version", GPT2INFER_VERSION);
     return *key ? STATUS_OK : error_set(error, STATUS_OUT_OF_MEMORY, "no host memory for a cache key");
 }
 

@@ -17,8 +17,8 @@ CHECKED enum status cache_read(const char *kind, const json_t *key, json_t **val
 // Stores it, replacing what was there in one step; makes the directories. A failure leaves the old file.
 CHECKED enum status cache_write(const char *kind, json_t *key, json_t *value, struct error *error);
 
-// What every finding about an opened backend depends on: the device with its driver, threads, dtype, the
-// engine's version. The caller adds to it what else it depends on, and owns it.
+// What every finding about an opened backend depends on: the device with its driver, threads, determinism,
+// dtype, the engine's version. The caller adds to it what else it depends on, and owns it.
 CHECKED enum status cache_backend_key(const struct backend *backend, json_t **key, struct error *error);
 
 // A finding that is made where it is not stored. `value` is the caller's structure.

@@ -37,6 +37,7 @@ struct record_workload {
     int prompt_len, gen_len; // tokens per row
     enum dtype dtype;        // computed in
     enum logits_mode logits;
+    bool deterministic; // backend_options
     uint64_t seed;
     int warmup; // runs before the first repetition
     // When to stop repeating, see bench.h.

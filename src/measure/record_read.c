@@ -167,13 +167,14 @@ static enum status read_workload(json_t *json, struct bench_record *record, stru
     static const char *const logits_names[] = {"last", "all"};
     const char *dtype, *logits, *sampling;
     json_int_t seed;
-    int found = 0;
+    int found = 0, deterministic = 0; // records before 0.6.0 do not say
     json_error_t json_error;
-    if (json_unpack_ex(json, &json_error, 0, "{s:s, s:s, s:s, s:I, s:F, s:F}", "dtype", &dtype, "logits",
-                       &logits, "sampling", &sampling, "seed", &seed, "noise", &workload->noise, "max_time_s",
-                       &workload->max_seconds) != 0)
+    if (json_unpack_ex(json, &json_error, 0, "{s:s, s:s, s?b, s:s, s:I, s:F, s:F}", "dtype", &dtype, "logits",
+                       &logits, "deterministic", &deterministic, "sampling", &sampling, "seed", &seed,
+                       "noise", &workload->noise, "max_time_s", &workload->max_seconds) != 0)
         return unpack_error(&json_error, "workload", error);
     workload->seed = (uint64_t)seed;
+    workload->deterministic = deterministic;
     TRY(READ_INTS(json, ints, "workload", error));
     TRY(read_dtype(dtype, "workload.dtype", &workload->dtype, error));
     TRY(find_name(logits, logits_names, 2, "workload.logits", &found, error));

@@ -49,11 +49,11 @@ static void write_header(const struct bench_record *record, FILE *file) {
             (double)model->parameters / 1e6, model->config.layers, model->config.channels,
             model->config.heads, model->config.vocab);
     fprintf(file,
-            "workload  %d prompt + %d new tokens per row, %s, greedy, logits %s, seed %" PRIu64
+            "workload  %d prompt + %d new tokens per row, %s%s, greedy, logits %s, seed %" PRIu64
             ", %d warm-up run%s\n",
             workload->prompt_len, workload->gen_len, dtype_name(workload->dtype),
-            workload->logits == LOGITS_ALL ? "all" : "last", workload->seed, workload->warmup,
-            workload->warmup == 1 ? "" : "s");
+            workload->deterministic ? ", deterministic" : "", workload->logits == LOGITS_ALL ? "all" : "last",
+            workload->seed, workload->warmup, workload->warmup == 1 ? "" : "s");
     fputs("timed     from prompt ids on the host to the last new id on the host; tok/s counts new tokens\n",
           file);
     if (record->ceilings.bandwidth > 0) write_ceilings(&record->ceilings, file);
