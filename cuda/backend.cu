@@ -87,6 +87,7 @@ static enum status open_parts(struct cuda_backend *backend, const struct model *
     CUDA_TRY(cudaSetDevice(backend->base.index));
     CUDA_TRY(cudaStreamCreateWithFlags(&backend->stream, cudaStreamNonBlocking));
     TRY(gemm_open(backend->base.options.deterministic, &backend->gemms, error));
+    cached_step_find_kernels(backend);
     return weights_upload(&backend->weights, model, &backend->base.options, error);
 }
 

@@ -19,10 +19,17 @@ static bool fused_kernels_exist(const struct cuda_backend *backend) {
     return C <= NORM_MAX_C && decode_linear_supports(dtype, C, F) && decode_linear_supports(dtype, F, C);
 }
 
-static bool persistent_kernel_exists(const struct cuda_backend *backend, int rows) {
+void cached_step_find_kernels(struct cuda_backend *backend) {
     const struct gpt2_config *config = &backend->base.config;
-    return persistent_supports(backend->base.options.dtype, rows, config->channels, config->heads,
-                               config->inner);
+    for (int rows = 1; rows <= PERSISTENT_ROWS; rows++) {
+        if (persistent_supports(backend->base.options.dtype, rows, config->channels, config->heads,
+                                config->inner, backend->stream))
+            backend->persistent_rows |= 1u << rows;
+    }
+}
+
+static bool persistent_kernel_exists(const struct cuda_backend *backend, int rows) {
+    return rows <= PERSISTENT_ROWS && (backend->persistent_rows >> rows & 1) != 0;
 }
 
 // Whether it takes less time than the chain of kernels (H100, H200; NOTES.md).

@@ -9,6 +9,9 @@
 
 #include "cuda/session.h"
 
+// Asks the device once for what the functions below answer, when the backend's stream is there.
+void cached_step_find_kernels(struct cuda_backend *backend);
+
 // Whether a session of this specification decodes by the persistent kernel.
 bool cached_step_is_persistent(const struct cuda_backend *backend, const struct session_spec *spec);
 // Whether it decodes by the chain of our own kernels.

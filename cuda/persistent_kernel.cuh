@@ -28,10 +28,11 @@ __device__ inline void init_owned(shared_state *s, const arguments &a) {
     s->vocab_owned = count_of(tiles, (int)gridDim.x, (int)blockIdx.x);
 }
 
-// Dynamic shared memory: shared_state, shared_layout, the ring of weights.
+// Dynamic shared memory: shared_state, shared_layout, the ring of weights. Without steps it does nothing.
 template <typename S>
 __global__ void __launch_bounds__(THREADS, 1) step_kernel(const __grid_constant__ arguments a) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+    if (a.steps == 0) return; // asked whether it can be launched
     extern __shared__ __align__(1024) unsigned char shared[];
     shared_state *s = reinterpret_cast<shared_state *>(shared);
     if (threadIdx.x == 0) {

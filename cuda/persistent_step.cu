@@ -72,6 +72,15 @@ static int clusters_that_fit(step_function kernel, int shared_bytes) {
 
 enum { LEAST_CLUSTERS = 8 };
 
+// Whether the driver launches so many at once, which it may refuse where the device is shared. No steps: the
+// kernel returns at once.
+static bool can_launch(step_function kernel, int clusters, int shared_bytes, cudaStream_t stream) {
+    const launch resident(clusters, shared_bytes, stream);
+    const bool can = cudaLaunchKernelEx(&resident.config, kernel, arguments{}) == cudaSuccess;
+    cudaGetLastError(); // an answer, not an error
+    return can;
+}
+
 // With more clusters a block has fewer hidden units to keep, and room for more stages.
 static ring_layout lay_out_at_least(int B, int C, int F) {
     return lay_out(B, C, divide_up(F / HEAD_D, (int)LEAST_CLUSTERS));
@@ -124,13 +133,15 @@ struct persistent_step {
     arguments a;
 };
 
-bool persistent_supports(enum dtype dtype, int B, int C, int H, int F) {
+bool persistent_supports(enum dtype dtype, int B, int C, int H, int F, cudaStream_t stream) {
     if (dtype == DTYPE_F32 || B < 1 || B > PERSISTENT_ROWS || C % 64 != 0 || C > MAX_C ||
         C != H * PERSISTENT_D || F % HEAD_D != 0 || !decode_device_supported())
         return false;
     const ring_layout ring = lay_out_at_least(B, C, F);
-    return ring.stages >= MIN_STAGES &&
-           clusters_that_fit(function_of(dtype, C, B), ring.bytes) >= LEAST_CLUSTERS;
+    if (ring.stages < MIN_STAGES) return false;
+    const step_function kernel = function_of(dtype, C, B);
+    const int clusters = clusters_that_fit(kernel, ring.bytes);
+    return clusters >= LEAST_CLUSTERS && can_launch(kernel, clusters, ring.bytes, stream);
 }
 
 size_t persistent_workspace_bytes(int L, int C, int F, int B) {

@@ -55,9 +55,9 @@ struct persistent_rows {
 };
 
 // Whether the kernel runs this model and this many rows on the current device: sm_90, where clusters of 8
-// blocks, each with a multiprocessor of its own, fit at the same time; a 16-bit type, D = 64, C a multiple of
-// 64 up to 2048, F a multiple of 64.
-bool persistent_supports(enum dtype dtype, int B, int C, int H, int F);
+// blocks, each with a multiprocessor of its own, fit at the same time and the driver launches them so, which
+// is tried; a 16-bit type, D = 64, C a multiple of 64 up to 2048, F a multiple of 64.
+bool persistent_supports(enum dtype dtype, int B, int C, int H, int F, cudaStream_t stream);
 
 // Bytes of device memory of one session: what its blocks share, and a packed copy (pack_slices.h) of the
 // weights of attention's projection and FC2, 5/12 of a GPT-2's layers.

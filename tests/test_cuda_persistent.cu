@@ -157,7 +157,7 @@ layered layers_of(const void *first, size_t elements, size_t size) {
 
 void check_steps(const sizes &s, enum dtype dtype) {
     const int B = (int)s.lengths.size(), H = s.C / D;
-    if (!persistent_supports(dtype, B, s.C, H, s.F)) skip();
+    if (!persistent_supports(dtype, B, s.C, H, s.F, NULL)) skip();
     model m(s, dtype);
     const size_t size = dtype_size(dtype), C = (size_t)s.C, F = (size_t)s.F,
                  row_size = (size_t)H * MAX_TOKENS * D;
