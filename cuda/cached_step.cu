@@ -32,9 +32,9 @@ static bool persistent_kernel_exists(const struct cuda_backend *backend, int row
     return rows <= PERSISTENT_ROWS && (backend->persistent_rows >> rows & 1) != 0;
 }
 
-// Whether it takes less time than the chain of kernels (H100, H200; NOTES.md).
+// Whether it takes less time than the chain of kernels (H200; NOTES.md).
 static bool persistent_kernel_pays(const struct gpt2_config *config, int rows) {
-    return rows <= 4 || config->channels <= 768;
+    return rows <= 4 || config->channels == 768;
 }
 
 bool cached_step_is_persistent(const struct cuda_backend *backend, const struct session_spec *spec) {

@@ -238,7 +238,7 @@ static void test_persistent_steps_measured_on_an_h200(void **state) {
     }
 }
 
-// sm_90 and 16 bits only; the persistent kernel with more rows of narrow models.
+// sm_90 and 16 bits only; the persistent kernel with more rows of 768 channels.
 static void test_specs_know_whose_kernels_run(void **state) {
     (void)state;
     const struct device_spec *h100 = device_spec_find("h100", strlen("h100")),

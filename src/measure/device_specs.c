@@ -13,11 +13,11 @@ static const double graph_operation = (373e-6 - 55e-6) / 88, prefill_operation =
 static const double fused_operation = (162e-6 - 55e-6) / 88, fused_last_operation = (706e-6 - 396e-6) / 88;
 static const double fused_rows = 256;
 // The persistent kernel's step took 102 us with one row, 55 of them work, 132 us with 4 rows, 60 of them
-// work, and 158 us with 8 rows, 65 of them work. It is chosen for as many, of wider models for 4.
+// work, and 158 us with 8 rows, 65 of them work. It is chosen for as many of this width, of others for 4.
 static const double persistent_operation = (102e-6 - 55e-6) / 88;
 static const double persistent_fourth_operation = (132e-6 - 60e-6) / 88;
 static const double persistent_eighth_operation = (158e-6 - 65e-6) / 88;
-enum { NARROW_CHANNELS = 768 };
+enum { EIGHT_ROWS_CHANNELS = 768 };
 
 enum { F32 = 1u << DTYPE_F32, F16 = 1u << DTYPE_F16, BF16 = 1u << DTYPE_BF16 };
 
@@ -51,11 +51,11 @@ const struct device_spec *device_spec_find(const char *name, size_t length) {
     return NULL;
 }
 
-static void add_own_kernels(double operations, bool narrow, struct machine *machine) {
+static void add_own_kernels(double operations, bool eight_rows, struct machine *machine) {
     machine->persistent_step = operations * persistent_operation;
     machine->persistent_last_step =
-        operations * (narrow ? persistent_eighth_operation : persistent_fourth_operation);
-    machine->persistent_rows = narrow ? 8 : 4;
+        operations * (eight_rows ? persistent_eighth_operation : persistent_fourth_operation);
+    machine->persistent_rows = eight_rows ? 8 : 4;
     machine->fused_step = operations * fused_operation;
     machine->fused_last_step = operations * fused_last_operation;
     machine->fused_rows = fused_rows;
@@ -71,6 +71,6 @@ struct machine device_spec_machine(const struct device_spec *spec, const struct 
     const double operations = machine.cached_step / graph_operation;
     machine.prefill = machine.uncached_step = operations * prefill_operation;
     if (spec->hopper && dtype != DTYPE_F32)
-        add_own_kernels(operations, config->channels <= NARROW_CHANNELS, &machine);
+        add_own_kernels(operations, config->channels == EIGHT_ROWS_CHANNELS, &machine);
     return machine;
 }

@@ -89,7 +89,7 @@ const char *roofline_help(void) {
            "                from 1 row to the most it takes; of a device by its vendor's figures 3.6 us per\n"
            "                operation, 5.6 us in prefills and uncached steps, on Hopper fused 1.2 us with\n"
            "                1 row to 3.5 us with 256, persistent 0.53 us with 1 row to 1.1 us with 8, of\n"
-           "                more than 768 channels to 0.82 us with 4, all as on an H200\n"
+           "                other widths than 768 to 0.82 us with 4, all as on an H200\n"
            "  predicted     B G / (prefill + all steps) tok/s; no measured row goes into it\n"
            "\n"
            "By counting alone\n"
