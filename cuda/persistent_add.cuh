@@ -45,7 +45,7 @@ struct adder {
     // none, so that the block's readers know when it is time.
     template <typename Each>
     __device__ void for_each_chunk(Each each) {
-        const int adders = ADDER_WARPS * (int)gridDim.x, items = S::B * chunks();
+        const int all_adders = ADDER_WARPS * (int)gridDim.x, items = S::B * chunks();
         int i = (int)blockIdx.x + number * (int)gridDim.x;
         if (number > 0 && i >= items) return;
         residual = reinterpret_cast<float *>(reinterpret_cast<unsigned char *>(s) + S::at(a).residual) +
@@ -58,7 +58,7 @@ struct adder {
             chunk = item - row * chunks();
             each();
             residual += ADDER_WARPS * WARP;
-            i += adders;
+            i += all_adders;
         } while (i < items);
         if (number == 0 && lane == 0) barrier_arrive(&s->stream);
     }

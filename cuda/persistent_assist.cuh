@@ -84,7 +84,7 @@ __device__ inline void assist_attention(worker *w, const arguments &a, int turn,
         assist_tiles<S>(w, a, turn, 2 * layer, qkv_tiles<S>(a, heads), of_layer<float>(a.m.qkv_biases, layer),
                         of_layer<float>(a.m.qkv_sums, layer), item == 0);
         if (item == 0 && layer + 1 < a.m.L) prefetch_row<S>(*w, a, layer + 1);
-        meet(); // behind the merging of partial results, or behind those
+        meet(); // partial results are merged or, ROW_PER_BLOCK, there to be merged
         if (S::ROW_PER_BLOCK) barrier_wait(&s->attention, (uint32_t)w->take_turn(TURN_ATTENTION));
     }
     if (owned == 0) {
@@ -113,8 +113,8 @@ __device__ inline void assist_mlp(worker *w, const arguments &a, int turn, int l
     empty_old<S>(*w, a, turn, 2 * layer + 1);
 }
 
-// Candidates of step t are emptied in step t + 2, when all blocks have been past them. Behind the fence is
-// all that the block has written but for logits: what it has emptied, keys and values.
+// Candidates of step t are emptied in step t + 2, when all blocks have been past them. The fence comes
+// after all that the block has written but for logits: what it has emptied, keys and values.
 template <typename S>
 __device__ inline void assist_head(worker *w, const arguments &a, int turn) {
     expect_stream<S>(*w, a);

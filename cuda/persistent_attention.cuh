@@ -2,7 +2,9 @@
 //
 // The cached keys of a query are dealt out to the warps of all the cluster's blocks, 16 at a time. Keys and
 // values come straight into registers while the query is still on its way. Every warp sends its partial
-// result to all blocks of the cluster, each of which merges them and adds the step's own key and value.
+// result to all blocks of the cluster, each of which merges them and adds the step's own key and value. Where
+// there are as many rows as blocks (shape::ROW_PER_BLOCK), a row's keys are dealt out to the warps of one
+// block, which merges their partial results by itself and sends the cluster what attention answers.
 #ifndef CUDA_PERSISTENT_ATTENTION_CUH
 #define CUDA_PERSISTENT_ATTENTION_CUH
 
@@ -300,7 +302,7 @@ __device__ inline void merge_parts(const worker &w, const arguments &a, int laye
     using T = typename S::T;
     constexpr int LANE_PARTS = 4; // WARP * 4 = HEAD_D / QUAD * CLUSTER: of a lane, at most
     constexpr int QUADS_LOG = 4;  // HEAD_D / QUAD is 16
-    const int quads_log = QUADS_LOG - share.warps_log, adders = WARP >> quads_log,
+    const int quads_log = QUADS_LOG - share.warps_log, sharers = WARP >> quads_log,
               first = w.lane >> quads_log, part_of_head = w.warp & ((1 << share.warps_log) - 1),
               quad = (part_of_head << quads_log) + w.lane - (first << quads_log),
               count = parts_sent(share.cached, share.parts);
@@ -318,7 +320,7 @@ __device__ inline void merge_parts(const worker &w, const arguments &a, int laye
     float peak = score;
 #pragma unroll
     for (int i = 0; i < LANE_PARTS; i++) {
-        const int part = first + i * adders;
+        const int part = first + i * sharers;
         parts[i] = make_float2(0, -INFINITY);
         if (part < count) parts[i] = *reinterpret_cast<const float2 *>(weight_and_peak + part);
         peak = fmaxf(peak, parts[i].y);
@@ -332,8 +334,8 @@ __device__ inline void merge_parts(const worker &w, const arguments &a, int laye
     }
 #pragma unroll
     for (int i = 0; i < LANE_PARTS; i++) {
-        const int part = first + i * adders;
-        if (i * adders >= count) break;
+        const int part = first + i * sharers;
+        if (i * sharers >= count) break;
         if (part < count)
             all.add_scaled(exp2_flushed(parts[i].y - peak), parts[i].x, values[part * (HEAD_D / QUAD)]);
     }

@@ -7,7 +7,7 @@
 // cluster adds to the residual stream.
 //
 // Tiles and slices are as many bytes: the ring's slots take either. A warp loads some of them into registers
-// before the activations are there: the slots are free again that much earlier.
+// before the activations are there: the slots are free again that much earlier, unless they are kept.
 #ifndef CUDA_PERSISTENT_PRODUCT_CUH
 #define CUDA_PERSISTENT_PRODUCT_CUH
 
@@ -32,10 +32,10 @@ __device__ inline void await_slots(const worker &w, const arguments &a, int coun
 
 enum { MOST_LOADED = 4 }; // slots at once
 
-// Gives `count` slots back from the first of those that come next (or went before, negative) on, an even
-// number of lanes at most. `loaded`: of every load from them some word, combined; which lane gives a slot
-// back depends on that, so that none can do so while loads are still on their way to the registers: an
-// arrival alone does not wait for them.
+// Gives back `count` slots, at most as many as a warp has lanes, of those that come next from the first-th
+// on, or if that is negative of those before. `loaded`: of every load from them some word, combined; which
+// lane gives a slot back depends on that, so that none can do so while loads are still on their way to the
+// registers: an arrival alone does not wait for them.
 __device__ inline void give_back(const worker &w, const arguments &a, int first, int count, uint32_t loaded) {
     const int i = w.lane ^ (int)(__shfl_sync(FULL_WARP, loaded, 0) & 1);
     __syncwarp();

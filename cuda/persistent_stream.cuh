@@ -14,16 +14,16 @@ namespace persistent {
 // Neighbouring lanes that add up a quad: fewer where there are more quads, so that the warps take all at once
 // if they can.
 template <typename S>
-constexpr int adders() {
+constexpr int quad_lanes() {
     constexpr int QUADS = S::B * S::CHUNKS * (CHUNK_K * MULTIPLIERS / CLUSTER / QUAD); // at most
     int lanes = 4;
     while (lanes > 1 && QUADS * lanes > MULTIPLIERS * WARP) lanes /= 2;
     return lanes;
 }
 template <typename S>
-constexpr int ADDERS = adders<S>();
+constexpr int QUAD_LANES = quad_lanes<S>();
 template <typename S>
-constexpr int WARP_QUADS = WARP / ADDERS<S>;
+constexpr int WARP_QUADS = WARP / QUAD_LANES<S>;
 template <typename S>
 constexpr int AT_ONCE = WARP_QUADS<S> *MULTIPLIERS; // quads of all warps
 
@@ -86,8 +86,8 @@ __device__ inline void send_quad(const worker &w, const arguments &a, const stre
     stream_quad *to = w.at_offset<stream_quad>(S::at(a).stream + p.row * S::at(a).stream_row) +
                       rank_of_block() * S::quads(a) + p.quad;
 #pragma unroll
-    for (int rank = 0; rank < CLUSTER; rank += ADDERS<S>)
-        send(rank + w.lane % ADDERS<S>, to, reinterpret_cast<const uint4 &>(quad), &w.s->stream);
+    for (int rank = 0; rank < CLUSTER; rank += QUAD_LANES<S>)
+        send(rank + w.lane % QUAD_LANES<S>, to, reinterpret_cast<const uint4 &>(quad), &w.s->stream);
 }
 
 // A lane's share of a quad's partial sums, of so many lanes: those of clusters lane, lane + LANES, ...
@@ -144,18 +144,18 @@ __device__ inline quad_before load_before(const worker &w, const arguments &a, c
 template <typename S>
 __device__ inline void add_partials(worker *w, const arguments &a, const float *partials, int count,
                                     bool sends, const stream_terms *terms, int item) {
-    const int items = S::B * S::quads(a), lane = w->lane % ADDERS<S>;
+    const int items = S::B * S::quads(a), lane = w->lane % QUAD_LANES<S>;
     const quad_before before = load_before<S>(*w, a, terms, min(item, items - 1));
     const uint4 *from = reinterpret_cast<const uint4 *>(partials + before.place.row * S::C(a) +
                                                         rank_of_block() * S::channels(a)) +
                         before.place.quad;
     const int stride = S::B * S::C(a) / QUAD;
     __syncwarp(); // all lanes have read the residual, which one of them will write
-    quad_loads<ADDERS<S>> loads;
+    quad_loads<QUAD_LANES<S>> loads;
     loads.empty();
     while (__any_sync(FULL_WARP, loads.peek_missing(from, stride, lane, count - 1))) {
     } // no branch per load: when the last warp of all blocks notices its sums decides a step's time
-    const float4 x = add(before.x, add_lanes<ADDERS<S>>(loads.sum(lane, count - 1)));
+    const float4 x = add(before.x, add_lanes<QUAD_LANES<S>>(loads.sum(lane, count - 1)));
     if (item < items) {
         if (lane == 0) w->at_offset<float4>(S::at(a).residual)[item] = x;
         if (sends) send_quad<S>(*w, a, before.place, x, before.gain);
@@ -180,7 +180,7 @@ __device__ inline void advance_stream(worker *w, const arguments &a, int turn, i
     const int items = S::B * S::quads(a);
 #pragma unroll 1
     for (int first = w->warp * WARP_QUADS<S>; first < items; first += AT_ONCE<S>)
-        add_partials<S>(w, a, partials, count, sends, terms, first + w->lane / ADDERS<S>);
+        add_partials<S>(w, a, partials, count, sends, terms, first + w->lane / QUAD_LANES<S>);
 }
 
 // The newest token of each row: the block's channels of it.
@@ -192,14 +192,14 @@ __device__ inline void embed(worker *w, const arguments &a, bool sends) {
     const stream_terms *terms = w->s->channels[w->take_turn(TURN_CHANNELS)];
     const int items = S::B * S::quads(a);
 #pragma unroll 1
-    for (int item = w->warp * WARP_QUADS<S> + w->lane / ADDERS<S>; item < items; item += AT_ONCE<S>) {
+    for (int item = w->warp * WARP_QUADS<S> + w->lane / QUAD_LANES<S>; item < items; item += AT_ONCE<S>) {
         const stream_place p = place_of<S>(a, item);
         const int length = w->s->length[p.row], channel = rank_of_block() * S::channels(a) + p.quad * QUAD;
         float4 x = make_float4(0, 0, 0, 0);
         if (length > 0)
             x = add(load_widened(wte + (size_t)w->s->token[p.row] * S::C(a) + channel),
                     load_widened(wpe + (size_t)(length - 1) * S::C(a) + channel));
-        if (w->lane % ADDERS<S> == 0) w->at_offset<float4>(S::at(a).residual)[item] = x;
+        if (w->lane % QUAD_LANES<S> == 0) w->at_offset<float4>(S::at(a).residual)[item] = x;
         if (sends) send_quad<S>(*w, a, p, x, gains_of(terms + p.quad * QUAD));
     }
 }

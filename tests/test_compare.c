@@ -202,6 +202,7 @@ static void test_unlike_work_is_refused_by_name(void **state) {
     fixture->after.workload.dtype = DTYPE_F32;
     fixture->after.workload.gen_len = 100;
     fixture->after.workload.logits = LOGITS_ALL;
+    fixture->after.workload.deterministic = true;
     assert_int_equal(compare_records(&fixture->comparison, &fixture->error), STATUS_USAGE);
     static const char *const named[] = {"old.json",
                                         "new.json",
@@ -209,7 +210,8 @@ static void test_unlike_work_is_refused_by_name(void **state) {
                                         "channels: old 768, new 1024",
                                         "dtype: old bf16, new f32",
                                         "new tokens per row: old 200, new 100",
-                                        "logits: old last, new all"};
+                                        "logits: old last, new all",
+                                        "products chosen by rule: old no, new yes"};
     for (size_t i = 0; i < sizeof named / sizeof named[0]; i++) {
         if (!strstr(fixture->error.message, named[i]))
             fail_msg("\"%s\" is not in: %s", named[i], fixture->error.message);

@@ -241,7 +241,7 @@ void steps_of_rows_with_a_free_one(void **) {
     for (enum dtype dtype : {DTYPE_F16, DTYPE_BF16}) check_steps({2, 128, 512, 99, {20, 1, 0, 35}}, dtype);
     check_steps({2, 128, 512, 99, {20, 1, 0, 35, 7, 9, 30}}, DTYPE_BF16);
 }
-// GPT-2's 768 channels, for which there are kernels of one and of two rows.
+// GPT-2's 768 channels, for which there are kernels of their own.
 void steps_of_a_size_of_gpt2(void **) {
     need_device();
     check_steps({1, 768, 3072, 99, {40}}, DTYPE_BF16);

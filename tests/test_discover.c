@@ -171,6 +171,9 @@ static void test_answers_are_remembered_and_proved_again(void **state) {
     fixture->options.decode_path = DECODE_GRAPH; // other kernels
     assert_int_equal(discover(fixture, "memory"), STATUS_OK);
     assert_false(fixture->discovery.from_cache);
+    fake.base.options.deterministic = true; // other products
+    assert_int_equal(discover(fixture, "memory"), STATUS_OK);
+    assert_false(fixture->discovery.from_cache);
     fixture->options.refresh = true;
     fixture->options.gen_len = 101;
     assert_int_equal(discover(fixture, "memory"), STATUS_OK);

@@ -59,8 +59,8 @@ CHECKED enum status device_describe(struct device device, struct device_info *in
 struct backend_options {
     enum dtype dtype; // of weights and, on a GPU, of activations and cache
     int threads;      // CPU threads, 0: all this process may use
-    // Nothing that bears on results is chosen by timing: another process computes the same bits on such a
-    // device with such libraries. The CPU backend never does, the CUDA backend times library products.
+    // Nothing that bears on results is chosen by timing: another process computes the same bits on the same
+    // device with the same libraries. The CPU backend never does, the CUDA backend times library products.
     bool deterministic;
     // When it becomes nonzero, a long call returns STATUS_INTERRUPTED at the next layer or step. May be NULL.
     const volatile sig_atomic_t *interrupt;

@@ -61,7 +61,9 @@ static int tell_workload(struct error *error, const struct record_workload *befo
     return tell_text(error, "dtype", dtype_name(before->dtype), dtype_name(after->dtype)) +
            tell_int(error, "prompt tokens per row", before->prompt_len, after->prompt_len) +
            tell_int(error, "new tokens per row", before->gen_len, after->gen_len) +
-           tell_text(error, "logits", logits_name(before->logits), logits_name(after->logits));
+           tell_text(error, "logits", logits_name(before->logits), logits_name(after->logits)) +
+           tell_text(error, "products chosen by rule", yes_no(before->deterministic),
+                     yes_no(after->deterministic));
 }
 
 static enum status check_alike(const struct comparison *comparison, struct error *error) {

@@ -15,8 +15,8 @@ static const double fused_rows = 256;
 // The persistent kernel's step took 102 us with one row, 55 of them work, 132 us with 4 rows, 60 of them
 // work, and 158 us with 8 rows, 65 of them work. It is chosen for as many of this width, of others for 4.
 static const double persistent_operation = (102e-6 - 55e-6) / 88;
-static const double persistent_fourth_operation = (132e-6 - 60e-6) / 88;
-static const double persistent_eighth_operation = (158e-6 - 65e-6) / 88;
+static const double persistent_operation_4_rows = (132e-6 - 60e-6) / 88;
+static const double persistent_operation_8_rows = (158e-6 - 65e-6) / 88;
 enum { EIGHT_ROWS_CHANNELS = 768 };
 
 enum { F32 = 1u << DTYPE_F32, F16 = 1u << DTYPE_F16, BF16 = 1u << DTYPE_BF16 };
@@ -54,7 +54,7 @@ const struct device_spec *device_spec_find(const char *name, size_t length) {
 static void add_own_kernels(double operations, bool eight_rows, struct machine *machine) {
     machine->persistent_step = operations * persistent_operation;
     machine->persistent_last_step =
-        operations * (eight_rows ? persistent_eighth_operation : persistent_fourth_operation);
+        operations * (eight_rows ? persistent_operation_8_rows : persistent_operation_4_rows);
     machine->persistent_rows = eight_rows ? 8 : 4;
     machine->fused_step = operations * fused_operation;
     machine->fused_last_step = operations * fused_last_operation;

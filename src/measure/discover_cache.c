@@ -12,14 +12,14 @@ static json_t *cache_key(struct backend *backend, const struct discover_options 
     discover_goal_format(&options->goal, goal);
     const struct gpt2_config *config = backend_config(backend);
     return json_pack(
-        "{s:s, s:s, s:s, s:i, s:s, s:s, s:[i, i, i, i, i, i], s:s, s:i, s:i, s:s, s:b, s:i, s:s, s:I}",
+        "{s:s, s:s, s:s, s:i, s:s, s:s, s:[i, i, i, i, i, i], s:s, s:b, s:i, s:i, s:s, s:b, s:i, s:s, s:I}",
         "backend", device.backend, "name", device.name, "detail", device.detail, "compute_units",
         device.compute_units, "version", GPT2INFER_VERSION, "model", options->model->name, "shape",
         config->layers, config->channels, config->heads, config->inner, config->vocab, config->context,
-        "dtype", dtype_name(backend_dtype(backend)), "prompt_len", options->prompt_len, "gen_len",
-        options->gen_len, "logits", options->logits == LOGITS_ALL ? "all" : "last", "kvcache",
-        options->kv_cache, "decode_path", (int)options->decode_path, "goal", goal, "reserve_bytes",
-        (json_int_t)options->reserve_bytes);
+        "dtype", dtype_name(backend_dtype(backend)), "deterministic", backend->options.deterministic,
+        "prompt_len", options->prompt_len, "gen_len", options->gen_len, "logits",
+        options->logits == LOGITS_ALL ? "all" : "last", "kvcache", options->kv_cache, "decode_path",
+        (int)options->decode_path, "goal", goal, "reserve_bytes", (json_int_t)options->reserve_bytes);
 }
 
 int discover_cache_read(struct backend *backend, const struct discover_options *options, struct error *note) {
