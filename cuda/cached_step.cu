@@ -63,8 +63,7 @@ enum status cached_step_check(const struct cuda_backend *backend, const struct s
         return error_set(
             error, STATUS_USAGE,
             "the persistent decode kernel needs an sm_90 GPU that it can have to itself, bf16 or f16, heads "
-            "of "
-            "%d channels and at most %d rows; this is %s with %d channels in %d heads, and %d rows",
+            "of %d channels and at most %d rows; this is %s with %d channels in %d heads, and %d rows",
             PERSISTENT_D, PERSISTENT_ROWS, dtype_name(backend->base.options.dtype),
             backend->base.config.channels, backend->base.config.heads, spec->rows);
     if (spec->decode_path != DECODE_FUSED || fused_kernels_exist(backend)) return STATUS_OK;

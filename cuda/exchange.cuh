@@ -46,6 +46,22 @@ __device__ inline bool is_empty(uint4 piece) {
     return is_empty(piece.x) || is_empty(piece.y) || is_empty(piece.z) || is_empty(piece.w);
 }
 
+// Polls for the pieces of all lanes of a warp, lane by lane from place(0), place(1), ..., until all are
+// there. No branch per load: when the last warp of all blocks notices its pieces decides a step's time.
+template <int count, typename Place>
+__device__ inline void receive(uint4 (&pieces)[count], Place place) {
+    bool missing;
+#pragma unroll
+    for (uint4 &piece : pieces) piece = make_uint4(EMPTY, EMPTY, EMPTY, EMPTY);
+    do {
+        missing = false;
+#pragma unroll
+        for (int i = 0; i < count; i++) peek_if(is_empty(pieces[i]), pieces[i], place(i));
+#pragma unroll
+        for (const uint4 &piece : pieces) missing |= is_empty(piece);
+    } while (__any_sync(FULL_WARP, missing));
+}
+
 // For a barrier of all blocks made of such words: what a thread did before the fence, and what others did
 // before they met it, is visible to whoever acquires a word that the thread published behind the fence.
 __device__ inline void fence_blocks() {

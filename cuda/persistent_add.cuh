@@ -80,9 +80,7 @@ struct adder {
             reinterpret_cast<const uint4 *>(partials + row * S::C(a) + chunk * CHUNK_K) + lane % 8;
         const int stride = S::B * S::C(a) / QUAD;
         quad_loads<4> loads;
-        loads.empty();
-        while (__any_sync(FULL_WARP, loads.peek_missing(from, stride, lane / 8, count - 1))) {
-        }
+        loads.receive(from, stride, lane / 8, count - 1);
         return sum_of_channel(loads.sum(lane / 8, count - 1));
     }
 
@@ -165,19 +163,10 @@ __device__ inline void receive_rows(uint32_t (&x)[S::CHUNKS][KS][2], const argum
     const uint4 *from =
         stream_of<S>(a, turn, phase) + min(w.lane / 4, S::B - 1) * (S::C(a) / TILE) + w.lane % 4;
     uint4 pieces[S::CHUNKS];
-    bool missing;
-#pragma unroll
-    for (uint4 &piece : pieces) piece = make_uint4(EMPTY, EMPTY, EMPTY, EMPTY);
-    do {
-        missing = false;
-#pragma unroll
-        for (int i = 0; i < S::CHUNKS; i++) {
-            const int chunk = S::has_chunk(a, w.warp, i) ? w.warp + i * MULTIPLIERS : 0;
-            peek_if(is_empty(pieces[i]), pieces[i], from + chunk * 4);
-        }
-#pragma unroll
-        for (const uint4 &piece : pieces) missing |= is_empty(piece);
-    } while (__any_sync(FULL_WARP, missing));
+    receive(pieces, [&](int i) {
+        const int chunk = S::has_chunk(a, w.warp, i) ? w.warp + i * MULTIPLIERS : 0;
+        return from + chunk * 4;
+    });
 #pragma unroll
     for (int i = 0; i < S::CHUNKS; i++) {
         x[i][0][0] = pieces[i].x, x[i][0][1] = pieces[i].y;
@@ -196,17 +185,7 @@ __device__ inline void receive_norms(worker *w, const arguments &a, int turn, in
 #pragma unroll 1
     for (int first = 0; first < pieces; first += LANES * PIECES_AT_ONCE) {
         uint4 part[PIECES_AT_ONCE];
-        bool missing;
-#pragma unroll
-        for (uint4 &one : part) one = make_uint4(EMPTY, EMPTY, EMPTY, EMPTY);
-        do {
-            missing = false;
-#pragma unroll
-            for (int i = 0; i < PIECES_AT_ONCE; i++)
-                peek_if(is_empty(part[i]), part[i], from + min(first + lane + i * LANES, pieces - 1));
-#pragma unroll
-            for (const uint4 &one : part) missing |= is_empty(one);
-        } while (__any_sync(FULL_WARP, missing));
+        receive(part, [&](int i) { return from + min(first + lane + i * LANES, pieces - 1); });
         if (first == 0) sums.pivot = __shfl_sync(FULL_WARP, __uint_as_float(part[0].x), row * LANES);
 #pragma unroll
         for (int i = 0; i < PIECES_AT_ONCE; i++) {

@@ -88,7 +88,7 @@ __device__ inline void assist_attention(worker *w, const arguments &a, int turn,
         if (S::ROW_PER_BLOCK) barrier_wait(&s->attention, (uint32_t)w->take_turn(TURN_ATTENTION));
     }
     if (owned == 0) {
-        if (S::STREAM_ONCE) await_stream(w);
+        pass_stream<S>(w);
         copy_channels<S>(w, a, 2 * layer + 1);
         meet_with_copies();
     }
@@ -107,7 +107,7 @@ __device__ inline void assist_mlp(worker *w, const arguments &a, int turn, int l
         assist_tiles<S>(w, a, turn, 2 * layer + 1, fc_tiles(a, owned), of_layer<float>(a.m.fc_biases, layer),
                         of_layer<float>(a.m.fc_sums, layer), true);
     else {
-        if (S::STREAM_ONCE) await_stream(w);
+        pass_stream<S>(w);
         meet_with_copies();
     }
     empty_old<S>(*w, a, turn, 2 * layer + 1);

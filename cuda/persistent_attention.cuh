@@ -20,6 +20,8 @@ enum {
     MULTIPLIERS_LOG = 3,           //
 };
 
+static_assert(1 << MULTIPLIERS_LOG == MULTIPLIERS, "its logarithm");
+
 // A portion of keys and values. Lane (n, quarter) has of key 8 j + n the pieces `quarter` of both chunks;
 // of values 8 j + 2 quarter and the one behind it piece n.
 struct cached_keys {

@@ -52,7 +52,7 @@ __device__ inline void attention_phase(worker *w, const arguments &a, int turn, 
     else
         advance_stream<S>(w, a, turn, 2 * layer - 1, a.clusters, owned > 0);
     if (owned == 0) { // the assistant brings the next phase's gains all the same
-        if (S::STREAM_ONCE) await_stream(w);
+        pass_stream<S>(w);
         meet();
         return;
     }
@@ -91,7 +91,7 @@ __device__ inline void mlp_phase(worker *w, const arguments &a, int turn, int la
     advance_stream<S>(w, a, turn, 2 * layer, attending_clusters<S>(a), owned > 0);
     slice_sums<S> sums = {};
     if (owned == 0) {
-        if (S::STREAM_ONCE) await_stream(w);
+        pass_stream<S>(w);
         meet();
     } else {
         tile_weights<S> tiles;

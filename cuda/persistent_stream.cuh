@@ -96,20 +96,9 @@ struct quad_loads {
     static constexpr int LOADS = MAX_CLUSTERS / LANES;
     uint4 part[LOADS];
 
-    __device__ void empty() {
-#pragma unroll
-        for (uint4 &one : part) one = make_uint4(EMPTY, EMPTY, EMPTY, EMPTY);
-    }
-    // Looks for those that are not there yet; whether that is so of any.
     // from: of the first cluster, `stride` from each to the next; `last` is the last.
-    __device__ bool peek_missing(const uint4 *from, int stride, int lane, int last) {
-        bool missing = false;
-#pragma unroll
-        for (int j = 0; j < LOADS; j++)
-            peek_if(is_empty(part[j]), part[j], from + min(lane + j * LANES, last) * stride);
-#pragma unroll
-        for (const uint4 &one : part) missing |= is_empty(one);
-        return missing;
+    __device__ void receive(const uint4 *from, int stride, int lane, int last) {
+        ::receive(part, [&](int j) { return from + min(lane + j * LANES, last) * stride; });
     }
     __device__ float4 sum(int lane, int last) const {
         float4 sum = make_float4(0, 0, 0, 0);
@@ -152,9 +141,7 @@ __device__ inline void add_partials(worker *w, const arguments &a, const float *
     const int stride = S::B * S::C(a) / QUAD;
     __syncwarp(); // all lanes have read the residual, which one of them will write
     quad_loads<QUAD_LANES<S>> loads;
-    loads.empty();
-    while (__any_sync(FULL_WARP, loads.peek_missing(from, stride, lane, count - 1))) {
-    } // no branch per load: when the last warp of all blocks notices its sums decides a step's time
+    loads.receive(from, stride, lane, count - 1);
     const float4 x = add(before.x, add_lanes<QUAD_LANES<S>>(loads.sum(lane, count - 1)));
     if (item < items) {
         if (lane == 0) w->at_offset<float4>(S::at(a).residual)[item] = x;
@@ -167,6 +154,12 @@ __device__ inline void add_partials(worker *w, const arguments &a, const float *
 // it once, until this block's part of it is published: then it is time to poll for the rest.
 __device__ inline void await_stream(worker *w) {
     barrier_wait(&w->s->stream, (uint32_t)w->take_turn(TURN_STREAM));
+}
+
+// The same where the cluster has nothing to do with the stream: up to 4 rows nobody sends it any.
+template <typename S>
+__device__ inline void pass_stream(worker *w) {
+    if (S::STREAM_ONCE) await_stream(w);
 }
 
 // Adds the partial sums of `count` clusters behind a phase to the block's channels; `sends`: somebody in the

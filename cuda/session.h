@@ -13,9 +13,8 @@ struct cuda_backend {
     struct backend base; // first member
     struct weights weights;
     struct gemm_table *gemms;
-    cudaStream_t stream; // all work of the backend and its sessions, in order
-    unsigned
-        persistent_rows; // bit B: the persistent kernel can decode B rows here (cached_step_find_kernels)
+    cudaStream_t stream;      // all work of the backend and its sessions, in order
+    unsigned persistent_rows; // bit B: the persistent kernel can decode B rows (cached_step_find_kernels)
 };
 
 // Device memory of a session. T is the compute dtype; N up to `capacity` packed tokens.
