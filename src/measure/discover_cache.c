@@ -1,25 +1,26 @@
 #include "measure/discover_cache.h"
 
-#include "base/version.h"
 #include "measure/cache.h"
 
 // Everything the answer depends on. NULL, and nothing is remembered, when a name is not text.
 static json_t *cache_key(struct backend *backend, const struct discover_options *options) {
-    struct device_info device;
     struct error error;
     char goal[GOAL_TEXT];
-    if (device_describe(backend_device(backend), &device, &error) != STATUS_OK) return NULL;
+    json_t *key;
+    if (cache_backend_key(backend, &key, &error) != STATUS_OK) return NULL;
     discover_goal_format(&options->goal, goal);
     const struct gpt2_config *config = backend_config(backend);
-    return json_pack(
-        "{s:s, s:s, s:s, s:i, s:s, s:s, s:[i, i, i, i, i, i], s:s, s:b, s:i, s:i, s:s, s:b, s:i, s:s, s:I}",
-        "backend", device.backend, "name", device.name, "detail", device.detail, "compute_units",
-        device.compute_units, "version", GPT2INFER_VERSION, "model", options->model->name, "shape",
-        config->layers, config->channels, config->heads, config->inner, config->vocab, config->context,
-        "dtype", dtype_name(backend_dtype(backend)), "deterministic", backend->options.deterministic,
-        "prompt_len", options->prompt_len, "gen_len", options->gen_len, "logits",
+    json_t *search = json_pack(
+        "{s:s, s:[i, i, i, i, i, i], s:i, s:i, s:s, s:b, s:i, s:s, s:I}", "model", options->model->name,
+        "shape", config->layers, config->channels, config->heads, config->inner, config->vocab,
+        config->context, "prompt_len", options->prompt_len, "gen_len", options->gen_len, "logits",
         options->logits == LOGITS_ALL ? "all" : "last", "kvcache", options->kv_cache, "decode_path",
         (int)options->decode_path, "goal", goal, "reserve_bytes", (json_int_t)options->reserve_bytes);
+    const bool whole = json_object_update(key, search) == 0;
+    json_decref(search);
+    if (whole) return key;
+    json_decref(key);
+    return NULL;
 }
 
 int discover_cache_read(struct backend *backend, const struct discover_options *options, struct error *note) {
