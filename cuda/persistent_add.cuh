@@ -34,8 +34,9 @@ struct adder {
     shared_state *s;
     int number, lane; // number: among the block's adders
     int row, chunk;
-    bool owned;      // else another's, watched
-    float *residual; // of the lane's channel, in shared memory
+    bool owned;         // else another's, watched
+    uint32_t announced; // phases that the block's workers have been told of, by its first adder
+    float *residual;    // of the lane's channel, in shared memory
 
     __device__ int chunks() const { return S::C(a) / CHUNK_K; } // of a row
     __device__ int channel() const {
@@ -48,6 +49,9 @@ struct adder {
         const int all_adders = ADDER_WARPS * (int)gridDim.x, items = S::B * chunks();
         int i = (int)blockIdx.x + number * (int)gridDim.x;
         if (number > 0 && i >= items) return;
+        // Where the cluster has nothing to add behind a phase, its sums do not wait for this block's workers:
+        // the next announcement does, or they could miss one.
+        if (number == 0 && announced > 0) barrier_wait(&s->followed, (announced - 1) & 1);
         residual = reinterpret_cast<float *>(reinterpret_cast<unsigned char *>(s) + S::at(a).residual) +
                    number * WARP + lane;
 #pragma unroll 1
@@ -61,6 +65,7 @@ struct adder {
             i += all_adders;
         } while (i < items);
         if (number == 0 && lane == 0) barrier_arrive(&s->stream);
+        announced++;
     }
 
     // Four lanes, 8 and 16 apart, have parts of the same quad: of their sum the channel that is this lane's.
@@ -140,7 +145,7 @@ struct adder {
 
 template <typename S>
 __device__ inline void add_steps(shared_state *s, int number, int lane, const arguments &a) {
-    adder<S> own = {a, s, number, lane, 0, 0, false, NULL};
+    adder<S> own = {a, s, number, lane, 0, 0, false, 0, NULL};
     int turn = a.turn;
 #pragma unroll 1
     for (int step = 0; step < a.steps; step++) {
@@ -148,8 +153,9 @@ __device__ inline void add_steps(shared_state *s, int number, int lane, const ar
 #pragma unroll 1
         for (int phase = 1; phase <= 2 * a.m.L; phase++)
             own.add(turn, phase, phase % 2 == 1 ? attending_clusters<S>(a) : a.clusters);
-        arrive_at<BARRIER_EMPTIED, EMPTIED_WARPS>();
-        if (!a.r.draws) meet_at<BARRIER_TOKENS, TOKENS_WARPS>();
+        __syncwarp(); // all lanes have
+        if (lane == 0) barrier_arrive(&s->emptied);
+        if (!a.r.draws) barrier_wait(&s->chosen, step & 1);
         turn = turn + 1 == TURNS ? 0 : turn + 1;
     }
 }

@@ -45,7 +45,7 @@ __device__ inline void assist_tiles(worker *w, const arguments &a, int turn, int
                                     const float *bias, const float *folded, bool awaits) {
     if (tiles.count > 0) copy_outputs<S>(w, tiles, 0, bias, folded);
     if (awaits) {
-        await_stream(w);
+        await_stream<S>(w);
         if constexpr (S::STREAM_ONCE)
             receive_norms<S>(w, a, turn, phase);
         else
@@ -116,13 +116,13 @@ __device__ inline void assist_mlp(worker *w, const arguments &a, int turn, int l
 // Candidates of step t are emptied in step t + 2, when all blocks have been past them. The fence comes
 // after all that the block has written but for logits: what it has emptied, keys and values.
 template <typename S>
-__device__ inline void assist_head(worker *w, const arguments &a, int turn) {
+__device__ inline void assist_head(worker *w, const arguments &a, int turn, int step) {
     expect_stream<S>(*w, a);
     copy_channels<S>(w, a, 0);
     if (w->lane < S::B)
         publish(candidates_of<S>(a, turn + 1) + w->lane * gridDim.x + blockIdx.x, make_uint2(EMPTY, EMPTY));
     if (S::STREAM_ONCE)
-        meet_at<BARRIER_EMPTIED, EMPTIED_WARPS>();
+        barrier_wait(&w->s->emptied, step & 1);
     else
         __syncwarp();
     fence_blocks();
@@ -155,7 +155,7 @@ __device__ inline void assist_steps(worker *w, const arguments &a) {
             assist_attention<S>(w, a, turn, layer);
             assist_mlp<S>(w, a, turn, layer);
         }
-        assist_head<S>(w, a, turn);
+        assist_head<S>(w, a, turn, step);
         if (!a.r.draws) assist_choice<S>(*w, a, turn);
         turn = turn + 1 == TURNS ? 0 : turn + 1;
     }

@@ -75,9 +75,12 @@ struct shared_state {
     uint64_t full[MAX_STAGES], empty[MAX_STAGES];
     uint64_t stream, qkv, attention, inner; // what the blocks of the cluster send each other is there; where
                                             // the device has the stream once, this block's part of it is out
-    row_norm norms[2][MAX_ROWS];            // of this phase and of the one before
-    float4 weight_and_peak[PARTS];          // of attention's partial results: sum, maximum
-    float4 values[PARTS][HEAD_D / 4];       //
+    // STREAM_ONCE: all workers have gone on to the stream that this block announced last; the adders have emptied
+    // what they published in the step before; the multipliers have chosen the step's tokens.
+    uint64_t followed, emptied, chosen;
+    row_norm norms[2][MAX_ROWS];      // of this phase and of the one before
+    float4 weight_and_peak[PARTS];    // of attention's partial results: sum, maximum
+    float4 values[PARTS][HEAD_D / 4]; //
     // Of some queries, row after row of a head: query, key and value, now and the next time.
     uint4 heads[2][MAX_QUERIES][3 * HEAD_PIECES + 1];
     uint4 attended[MAX_QUERIES][HEAD_PIECES + 1]; // what attention answers them
@@ -255,29 +258,11 @@ __device__ inline int tile_of(const worker &w) {
     return (w.warp * (WARP / TILE) + w.lane / TILE) / S::B;
 }
 
-// Where warps of the block wait for each other, in shared memory's order, and how many do.
-enum {
-    BARRIER_WORKERS = 1, // all workers
-    BARRIER_EMPTIED = 2, // the assistant, for what the adders have emptied
-    BARRIER_TOKENS = 3,  // the adders, for the tokens that the multipliers have chosen
-    EMPTIED_WARPS = 1 + ADDER_WARPS,
-    TOKENS_WARPS = MULTIPLIERS + ADDER_WARPS,
-};
-// Not barrier_sync: warps come from different instructions, which synccheck takes for divergence where the
-// barrier is an aligned one.
-template <int barrier, int warps>
-__device__ inline void meet_at() {
-    __syncwarp();
-    asm volatile("barrier.sync %0, %1;" ::"n"(barrier), "n"(warps * WARP) : "memory");
-}
-// The same without waiting.
-template <int barrier, int warps>
-__device__ inline void arrive_at() {
-    __syncwarp();
-    asm volatile("barrier.arrive %0, %1;" ::"n"(barrier), "n"(warps * WARP) : "memory");
-}
+// Where all workers of the block wait for each other, in shared memory's order. Not barrier_sync: warps come
+// from different instructions, which synccheck takes for divergence where the barrier is an aligned one.
 __device__ inline void meet() {
-    meet_at<BARRIER_WORKERS, WORKER_WARPS>();
+    __syncwarp();
+    asm volatile("barrier.sync 1, %0;" ::"n"(WORKER_WARPS * WARP) : "memory");
 }
 
 // Stores 16 bytes (uint4, float4) at the same place of block `rank` of the cluster, counted by its copy of

@@ -18,6 +18,9 @@ __device__ inline void init_barriers(shared_state *s, int stages) {
         barrier_init(s->empty + i, MULTIPLIERS);
     }
     for (uint64_t *barrier : {&s->stream, &s->qkv, &s->attention, &s->inner}) barrier_init(barrier, 1);
+    barrier_init(&s->followed, WORKER_WARPS);
+    barrier_init(&s->emptied, ADDER_WARPS);
+    barrier_init(&s->chosen, MULTIPLIERS);
     barrier_init_fence();
 }
 

@@ -119,7 +119,7 @@ __device__ inline best head_phase(worker *w, const arguments &a, int turn) {
     advance_stream<S>(w, a, turn, 2 * a.m.L - 1, a.clusters, true);
     const tile_set tiles = vocab_tiles(w->s->vocab_owned);
     if (tiles.count == 0) { // of a small vocabulary
-        await_stream(w);
+        await_stream<S>(w);
         return found;
     }
     const auto finish = [&](int tile, bool active, float y) {
@@ -182,7 +182,7 @@ __device__ inline void choose_tokens(worker *w, const arguments &a, int turn, be
             }
         }
     }
-    if (S::STREAM_ONCE) arrive_at<BARRIER_TOKENS, TOKENS_WARPS>();
+    if (S::STREAM_ONCE && w->lane == 0) barrier_arrive(&s->chosen);
     meet();
 }
 

@@ -152,7 +152,7 @@ __device__ inline void multiply_tiles(const tile_weights<S> &weights, const uint
 template <typename S>
 __device__ inline void take_rows(uint32_t (&x)[S::CHUNKS][KS][2], worker *w, const arguments &a, int turn,
                                  int phase, bool awaits) {
-    if (awaits) await_stream(w);
+    if (awaits) await_stream<S>(w);
     if constexpr (S::STREAM_ONCE)
         receive_rows<S>(x, a, *w, turn, phase);
     else

@@ -152,14 +152,18 @@ __device__ inline void add_partials(worker *w, const arguments &a, const float *
 
 // Goes on to the stream in front of the next phase, and waits until the cluster has it; where the device has
 // it once, until this block's part of it is published: then it is time to poll for the rest.
+template <typename S>
 __device__ inline void await_stream(worker *w) {
     barrier_wait(&w->s->stream, (uint32_t)w->take_turn(TURN_STREAM));
+    if (!S::STREAM_ONCE) return;
+    __syncwarp(); // all lanes have seen it
+    if (w->lane == 0) barrier_arrive(&w->s->followed);
 }
 
 // The same where the cluster has nothing to do with the stream: up to 4 rows nobody sends it any.
 template <typename S>
 __device__ inline void pass_stream(worker *w) {
-    if (S::STREAM_ONCE) await_stream(w);
+    if (S::STREAM_ONCE) await_stream<S>(w);
 }
 
 // Adds the partial sums of `count` clusters behind a phase to the block's channels; `sends`: somebody in the
