@@ -75,8 +75,8 @@ struct shared_state {
     uint64_t full[MAX_STAGES], empty[MAX_STAGES];
     uint64_t stream, qkv, attention, inner; // what the blocks of the cluster send each other is there; where
                                             // the device has the stream once, this block's part of it is out
-    // STREAM_ONCE: all workers have gone on to the stream that this block announced last; the adders have emptied
-    // what they published in the step before; the multipliers have chosen the step's tokens.
+    // STREAM_ONCE: all workers have gone on to the stream that this block announced last; the adders have
+    // emptied what they published in the step before; the multipliers have chosen the step's tokens.
     uint64_t followed, emptied, chosen;
     row_norm norms[2][MAX_ROWS];      // of this phase and of the one before
     float4 weight_and_peak[PARTS];    // of attention's partial results: sum, maximum
@@ -126,11 +126,12 @@ __host__ __device__ constexpr shared_layout shared_layout_of(int B, int C) {
     return at;
 }
 struct ring_layout {
-    int inner_row; // bytes
-    int slots;     // where the ring of weights begins
-    int stages;    // its slots
-    int in_flight; // of which so many are on their way at most
-    int bytes;     // of shared memory in all
+    int inner_row;      // bytes
+    int slots;          // where the ring of weights begins
+    int stages;         // its slots
+    int in_flight;      // of which so many are on their way at most,
+    int in_flight_head; // in the LM head
+    int bytes;          // of shared memory in all
 };
 
 struct arguments {

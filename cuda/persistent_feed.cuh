@@ -13,12 +13,13 @@ struct feeder {
     uint64_t policy;
     ring fill;   // the next slot
     ring flight; // the oldest of those that are on their way,
-    int flying;  // of so many
+    int flying;  // of so many,
+    int most;    // at most, for now
 
     // The next slot, once it is free and not too many are on their way; promises what it will get.
     template <typename S>
     __device__ unsigned char *next_slot(const arguments &a, uint64_t **full) {
-        if (flying == a.ring.in_flight) {
+        while (flying >= most) {
             barrier_wait(s->full + flight.stage, flight.parity);
             flight.advance(a.ring.stages);
             flying--;
@@ -72,6 +73,7 @@ __device__ inline void feed(feeder *f, const arguments &a) {
     const int heads = f->s->heads_owned, groups = f->s->groups_owned;
 #pragma unroll 1
     for (int step = 0; step < a.steps; step++) {
+        f->most = a.ring.in_flight;
 #pragma unroll 1
         for (int layer = 0; layer < a.m.L; layer++) {
 #pragma unroll 1
@@ -84,6 +86,7 @@ __device__ inline void feed(feeder *f, const arguments &a) {
             feed_slices<S>(f, a, a.fcproj, layer * (a.m.F / HEAD_D) + a.first_group[cluster_of_block()], 1,
                            groups);
         }
+        f->most = a.ring.in_flight_head;
         feed_tiles<S>(f, a, a.m.head, vocab_tiles(f->s->vocab_owned));
     }
 }

@@ -60,7 +60,7 @@ __global__ void __launch_bounds__(THREADS, 1) step_kernel(const __grid_constant_
     } else {
         asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(int{OTHER_REGISTERS}));
         if (w.warp == FEEDER) {
-            feeder f = {s, shared + a.ring.slots, w.lane, evict_first_policy(), {}, {}, 0};
+            feeder f = {s, shared + a.ring.slots, w.lane, evict_first_policy(), {}, {}, 0, 0};
             feed<S>(&f, a);
         }
         if (S::STREAM_ONCE && w.warp >= ADDER) add_steps<S>(s, w.warp - ADDER, w.lane, a);

@@ -11,12 +11,13 @@ namespace persistent {
 
 // ---- what fits, and what lies where
 
-enum { SHARED_BYTES = 227 << 10, MIN_STAGES = 4 };
+enum { SHARED_BYTES = 227 << 10, MIN_STAGES = 4, HEAD_SLOTS_IN_FLIGHT = 4 };
 
 // Slots that are on their way at once. What is asked for beyond what keeps the memory busy waits in front of
 // it, and whatever the blocks want from each other waits behind that: with all slots asked for at once,
 // gpt2-large takes an eighth longer. The fewest that do are two of GPT-2's sizes, three of gpt2-xl (H100,
-// H200), and four where slots are kept while blocks wait for each other.
+// H200), and four where slots are kept while blocks wait for each other. In the LM head nobody waits for
+// anybody until it ends, and what counts is that its slowest block has never been without weights on the way.
 static int slots_in_flight(int slot_bytes, bool kept) {
     const int least_bytes = 24 << 10;
     return kept ? 4 : max(slot_bytes > least_bytes ? 3 : 2, divide_up(least_bytes, slot_bytes));
@@ -32,6 +33,7 @@ static ring_layout lay_out(int B, int C, int groups) {
     ring.stages = min((SHARED_BYTES - ring.slots) / at.slot, (int)MAX_STAGES);
     ring.bytes = ring.slots + ring.stages * at.slot;
     ring.in_flight = min(slots_in_flight(at.slot, has_stream_once(rows)), ring.stages);
+    ring.in_flight_head = min((int)HEAD_SLOTS_IN_FLIGHT, ring.stages);
     return ring;
 }
 
