@@ -211,6 +211,7 @@ __device__ inline best best_of(const int2 *candidates, int count, int V) {
 template <typename T>
 __global__ void finish_kernel(const int2 *partial, int count, int V, deferred_embedding e) {
     __shared__ int newest;
+    dependency_trigger();
     dependency_wait();
     const int b = blockIdx.x;
     int length = e.lengths[b];
