@@ -10,6 +10,7 @@
 
 #include "base/dtype.h"
 #include "base/status.h"
+#include "cuda/decode_next.h"
 
 #include <cuda_runtime_api.h>
 #include <stdbool.h>
@@ -57,6 +58,7 @@ struct attention_args {
     void *out; // (N, H * D): query i of row b at token q.starts[b] + i, or b without q.starts
     // Host bounds of what the device arrays say. They size the grid; smaller true values cost idle blocks.
     int max_queries, max_keys;
+    enum decode_next next; // of ATTENTION_STREAM: AFTER_WAIT or AT_ONCE; that of others does not matter
     // attention_workspace_bytes(...) bytes, zeroed by the owner before the first run with these B, H and
     // max_queries; every run leaves its counters zero. Only one run at a time may use it. NULL where the size
     // is 0.

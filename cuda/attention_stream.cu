@@ -311,7 +311,7 @@ __global__ void __launch_bounds__(block_memory<T, D>::SEGMENT *WARP, 3)
     auto &shared = *reinterpret_cast<block_memory<T, D> *>(memory);
     const int warp = warp_index(), segment = static_cast<int>(blockIdx.x);
     auto &slot = shared.slots[warp];
-    dependency_trigger();
+    if (args.next == NEXT_AT_ONCE) dependency_trigger();
     if (!args.new_k) dependency_wait(); // then k and v may come from the kernel in front
 
     struct chunk chunk;
@@ -324,6 +324,7 @@ __global__ void __launch_bounds__(block_memory<T, D>::SEGMENT *WARP, 3)
     if (chunk.count > 0) fetch_cached(args, chunk, slot, &shared.full[warp]);
 
     dependency_wait();
+    if (args.next == NEXT_AFTER_WAIT) dependency_trigger();
     if (chunk.keys <= segment * SEGMENT * CHUNK) return;
     if (chunk.count > 0) {
         query<T, D> q;

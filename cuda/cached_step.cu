@@ -106,6 +106,12 @@ static struct deferred_rows residual_of(const struct cuda_session *session) {
     return {session->buffers.x, session->buffers.scaled, session->buffers.stats};
 }
 
+static enum decode_next next_behind(const struct cuda_session *session, enum decode_kernel kernel,
+                                    int layer) {
+    return decode_next_choose(kernel, layer, session->base.spec.rows,
+                              cuda_backend_of(session)->base.config.channels);
+}
+
 // One linear layer by our own kernel, with the LayerNorm before it where it has one.
 static enum status fused_product(struct cuda_session *session, enum product product, int layer,
                                  struct error *error) {
@@ -136,6 +142,9 @@ static enum status fused_product(struct cuda_session *session, enum product prod
         args.residual = residual_of(session);
         args.next_gain = next_gain(session, product, layer);
     }
+    static const enum decode_kernel kernels[LAYER_PRODUCTS] = {DECODE_QKV, DECODE_PROJECTION, DECODE_FC,
+                                                               DECODE_FC2};
+    args.next = next_behind(session, kernels[product], layer);
     CUDA_TRY(decode_linear_run(&args, backend->stream));
     return STATUS_OK;
 }
@@ -168,6 +177,7 @@ static enum status attend(struct cuda_session *session, int max_keys, int layer,
     args.lengths = b->lengths;
     args.new_k = schedule_offset(session, b->qkv, C);
     args.new_v = schedule_offset(session, b->qkv, 2 * (int64_t)C);
+    args.next = next_behind(session, DECODE_ATTENTION, layer);
     args.max_queries = 1;
     args.max_keys = max_keys;
     const bool streams = session->base.spec.decode_path != DECODE_GRAPH && attention_stream_supports(&args);

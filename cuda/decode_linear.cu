@@ -42,6 +42,7 @@ struct linear_arguments {
     int group, stages; // chunks that are copied at once, and how many such groups fit
     int split;         // blocks of a cluster
     int own;           // rows of the tile that each of them finishes
+    decode_next next;
 };
 
 struct barriers {
@@ -119,9 +120,11 @@ __device__ void multiply(float (&sum)[TILE / 2], const linear_arguments &a, cons
     constexpr int CHAINS = TILE <= 32 ? 2 : 1;
     float chain[CHAINS][TILE / 2] = {};
     const int weights = a.group * chunk_bytes(TILE_N), bytes = a.group * chunk_bytes(TILE_N + TILE);
+    const int groups = (s.count + a.group - 1) / a.group, last_ahead = (min(a.stages, groups) - 1) * a.group;
     ring at;
     for (int done = 0; done < s.count; done += a.group, at.advance(a.stages)) {
         barrier_wait(b->full + at.stage, at.parity);
+        if (a.next == NEXT_AFTER_ROWS && done == last_ahead) dependency_trigger();
         const uint64_t w = wgmma_tile(shared + at.stage * bytes),
                        x = wgmma_tile(shared + at.stage * bytes + weights);
         const int count = min(a.group, s.count - done);
@@ -212,6 +215,7 @@ __global__ void __launch_bounds__(THREADS)
         barrier_init_fence();
         if (s.finished > 0) barrier_expect(&b->landed, a.split * s.finished * TILE_N * (int)sizeof(float));
     }
+    if (a.next == NEXT_AT_ONCE) dependency_trigger();
     __syncthreads();
     cluster_arrive(); // the others may send their sums once all have arrived
     if (warp == FEEDER) {
@@ -224,7 +228,7 @@ __global__ void __launch_bounds__(THREADS)
     if (a.stats) folded = load_four(a.sums + s.n0 + c);
     if (a.epilogue == DECODE_RESIDUAL) gain = load_four(a.next_gain + s.n0 + c);
     dependency_wait();
-    dependency_trigger();
+    if (a.next == NEXT_AFTER_WAIT) dependency_trigger();
     row_norm *norms = reinterpret_cast<row_norm *>(shared + l.norms);
     if (warp < MULTIPLIERS) {
         float sum[TILE / 2];
@@ -350,9 +354,9 @@ bool decode_linear_supports(enum dtype dtype, int N, int K) {
 
 cudaError_t decode_linear_run(const struct decode_linear_args *args, cudaStream_t stream) {
     const decode_cut c = decode_cut_choose(args->B, args->N, args->K);
-    const linear_arguments a = {args->bias,     args->sums, args->next_gain, args->stats,    args->epsilon,
-                                args->B,        args->N,    args->K,         args->epilogue, args->out,
-                                args->residual, c.group,    c.stages,        c.split,        c.own};
+    const linear_arguments a = {args->bias, args->sums, args->next_gain, args->stats, args->epsilon,  args->B,
+                                args->N,    args->K,    args->epilogue,  args->out,   args->residual, c.group,
+                                c.stages,   c.split,    c.own,           args->next};
     return args->dtype == DTYPE_BF16 ? dispatch<__nv_bfloat16>(*args, a, c, stream)
                                      : dispatch<__half>(*args, a, c, stream);
 }

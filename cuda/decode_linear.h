@@ -10,6 +10,7 @@
 #ifndef CUDA_DECODE_LINEAR_H
 #define CUDA_DECODE_LINEAR_H
 
+#include "cuda/decode_next.h"
 #include "cuda/deferred_norm.h"
 
 #include <stdbool.h>
@@ -36,6 +37,8 @@ struct decode_linear_args {
     void *out;                     // STORE, GELU
     struct deferred_rows residual; // RESIDUAL
     const float *next_gain;        // RESIDUAL (N): of the LayerNorm that reads the sum
+
+    enum decode_next next;
 };
 
 // Whether the current device and this build can run the kernels of a decode step: an sm_90 device on which

@@ -4,9 +4,10 @@
 // The rule that makes it safe: a kernel launched with launch_dependent calls dependency_wait() in every
 // thread before it touches anything an earlier kernel of the same step writes. A grid is complete only when
 // all its blocks are, so waiting for the kernel in front is waiting for all before it. Before the wait a
-// kernel may read weights. Attention also reads the rows' lengths and the cache, which the step before wrote:
-// the product in front of it lets it start only after its own wait (decode_linear.cu), when everything in
-// front of that product is complete; any other kernel there lets it start at its end.
+// kernel may read weights. Attention also reads the rows' lengths and the cache, which earlier steps wrote:
+// the first product of a step lets the next kernel start only after its own wait (decode_linear.cu), when
+// those are complete, and a kernel starts only when all blocks of the one in front have; any other kernel in
+// front of attention lets it start at its end.
 //
 // After the wait, read activations past the L1 (load_fresh): a line another grid's block left there may be
 // stale.

@@ -151,8 +151,10 @@ std::vector<double> norm_error(enum dtype dtype, const float *x, const std::vect
     return error;
 }
 
-// x += h W1^T + b1, then y = epilogue(LN(x) W2^T + b2): h (B, F), x (B, C), y (B, N).
-void check_pair(enum dtype dtype, int B, int C, int F, int N, enum decode_epilogue epilogue) {
+// x += h W1^T + b1, then y = epilogue(LN(x) W2^T + b2): h (B, F), x (B, C), y (B, N). `next`: when the first
+// product lets the second start.
+void check_pair(enum dtype dtype, int B, int C, int F, int N, enum decode_epilogue epilogue,
+                enum decode_next next = NEXT_AFTER_WAIT) {
     const size_t b = (size_t)B, c = (size_t)C, f = (size_t)F, n = (size_t)N;
     const uint32_t seed = (uint32_t)(B * 131 + C * 7 + F);
     std::vector<float> h = random_values(b * f, seed, 1.0f), w1 = random_values(c * f, seed + 1, 0.05f),
@@ -177,6 +179,7 @@ void check_pair(enum dtype dtype, int B, int C, int F, int N, enum decode_epilog
     first.epilogue = DECODE_RESIDUAL;
     first.residual = rows.view();
     first.next_gain = (const float *)dgain.data;
+    first.next = next;
     second.N = N, second.K = C;
     second.input = rows.scaled.data, second.weight = dw2.data, second.bias = (const float *)folded.data;
     second.stats = (const float2 *)rows.stats.data, second.sums = (const float *)sums.data;
@@ -207,15 +210,31 @@ void test_pairs(void **) {
     for (enum dtype dtype : {DTYPE_BF16, DTYPE_F16}) {
         for (int B : {1, 2, 7, 8, 9, 16, 17, 33, 64, 93, 128, 129, 257}) {
             check_pair(dtype, B, 64, 64, 64, DECODE_STORE);
-            check_pair(dtype, B, 192, 768, 576, DECODE_GELU);
+            for (enum decode_next next : {NEXT_AFTER_WAIT, NEXT_AT_ONCE, NEXT_AFTER_ROWS})
+                check_pair(dtype, B, 192, 768, 576, DECODE_GELU, next);
         }
         check_pair(dtype, 1, 768, 3072, 3072, DECODE_GELU);
         check_pair(dtype, 5, 768, 768, 2304, DECODE_STORE);
         check_pair(dtype, 93, 768, 3072, 2304, DECODE_STORE);
+        check_pair(dtype, 257, 768, 3072, 2304, DECODE_STORE, NEXT_AFTER_ROWS); // of a ring of stages
         check_pair(dtype, 3, 1600, 6400, 4800, DECODE_STORE);
         check_pair(dtype, 40, 1280, 5120, 5120, DECODE_GELU);
         check_pair(dtype, 12, 1024, 1024, 3072, DECODE_STORE);
     }
+}
+
+// Attention reads lengths and cache before its wait: nothing may start before what the step before wrote of
+// them is complete, and attention has no first rows to wait for.
+void test_next(void **) {
+    for (int C = 64; C <= 2048; C += 64) {
+        for (int B = 1; B <= 1100; B++) {
+            assert_int_not_equal(decode_next_choose(DECODE_QKV, 0, B, C), NEXT_AT_ONCE);
+            for (int layer = 0; layer < 2; layer++)
+                assert_int_not_equal(decode_next_choose(DECODE_ATTENTION, layer, B, C), NEXT_AFTER_ROWS);
+        }
+    }
+    assert_int_equal(decode_next_choose(DECODE_QKV, 1, 16, 768), NEXT_AT_ONCE);
+    assert_int_equal(decode_next_choose(DECODE_FC2, 1, 256, 768), NEXT_AFTER_ROWS);
 }
 
 // Logits against float64, and the chosen token against the logits the kernel itself wrote.
@@ -331,6 +350,7 @@ void test_head(void **) {
 int main() {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pairs),
+        cmocka_unit_test(test_next),
         cmocka_unit_test(test_head),
     };
     return cmocka_run_group_tests_name("decode linear layers", tests, nullptr, nullptr);
