@@ -40,6 +40,10 @@ struct device backend_device(const struct backend *backend) {
     return (struct device){.ops = backend->ops, .index = backend->index};
 }
 
+const char *logits_mode_name(enum logits_mode mode) {
+    return mode == LOGITS_ALL ? "all" : "last";
+}
+
 int64_t memory_ledger_session_bytes(const struct memory_ledger *ledger) {
     return ledger->kv_cache + ledger->activations + ledger->logits + ledger->tokens;
 }

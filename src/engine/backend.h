@@ -82,6 +82,7 @@ enum logits_mode {
     LOGITS_LAST, // the LM head is applied to the last position of each row
     LOGITS_ALL,  // to every position that is fed, as the published experiment did
 };
+const char *logits_mode_name(enum logits_mode mode); // "last", "all"
 
 // Which kernels a cached decode step is made of. Backends with one way of decoding have no choice.
 enum decode_path {

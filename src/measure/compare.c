@@ -52,16 +52,12 @@ static int tell_model(struct error *error, const struct gpt2_config *before,
                      yes_no(after->tied_lm_head));
 }
 
-static const char *logits_name(enum logits_mode logits) {
-    return logits == LOGITS_ALL ? "all" : "last";
-}
-
 static int tell_workload(struct error *error, const struct record_workload *before,
                          const struct record_workload *after) {
     return tell_text(error, "dtype", dtype_name(before->dtype), dtype_name(after->dtype)) +
            tell_int(error, "prompt tokens per row", before->prompt_len, after->prompt_len) +
            tell_int(error, "new tokens per row", before->gen_len, after->gen_len) +
-           tell_text(error, "logits", logits_name(before->logits), logits_name(after->logits)) +
+           tell_text(error, "logits", logits_mode_name(before->logits), logits_mode_name(after->logits)) +
            tell_text(error, "products chosen by rule", yes_no(before->deterministic),
                      yes_no(after->deterministic));
 }

@@ -34,7 +34,7 @@ static json_t *shared_json(const struct comparison *comparison) {
                      side_json(comparison->after_name, comparison->after), "same_device",
                      comparison->same_device, "threshold", comparison->threshold, "workload", "prompt_len",
                      workload->prompt_len, "gen_len", workload->gen_len, "dtype", dtype_name(workload->dtype),
-                     "logits", workload->logits == LOGITS_ALL ? "all" : "last");
+                     "logits", logits_mode_name(workload->logits));
 }
 
 static json_t *document_json(const struct comparison *comparison) {
@@ -97,7 +97,7 @@ static void write_header(const struct comparison *comparison, FILE *file) {
     fprintf(file, "model     %s: L %d, C %d, H %d, V %d\n", after->model.name, after->model.config.layers,
             after->model.config.channels, after->model.config.heads, after->model.config.vocab);
     fprintf(file, "workload  %d prompt + %d new tokens per row, %s, logits %s\n", workload->prompt_len,
-            workload->gen_len, dtype_name(workload->dtype), workload->logits == LOGITS_ALL ? "all" : "last");
+            workload->gen_len, dtype_name(workload->dtype), logits_mode_name(workload->logits));
     if (!comparison->same_device)
         fputs("\nTHE DEVICES DIFFER: this compares machines, not versions of the engine.\n", file);
 }

@@ -14,7 +14,7 @@ static json_t *cache_key(struct backend *backend, const struct discover_options 
         "{s:s, s:[i, i, i, i, i, i], s:i, s:i, s:s, s:b, s:i, s:s, s:I}", "model", options->model->name,
         "shape", config->layers, config->channels, config->heads, config->inner, config->vocab,
         config->context, "prompt_len", options->prompt_len, "gen_len", options->gen_len, "logits",
-        options->logits == LOGITS_ALL ? "all" : "last", "kvcache", options->kv_cache, "decode_path",
+        logits_mode_name(options->logits), "kvcache", options->kv_cache, "decode_path",
         (int)options->decode_path, "goal", goal, "reserve_bytes", (json_int_t)options->reserve_bytes);
     const bool whole = json_object_update(key, search) == 0;
     json_decref(search);

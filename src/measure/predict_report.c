@@ -93,8 +93,7 @@ static void write_table(const struct predicted_curve *curve, bool markdown, FILE
     write_rows(curve, put_row, &grid);
     fprintf(file, "predicted %s: L %d, C %d, H %d, V %d; %d prompt + %d new tokens per row, logits %s\n\n",
             curve->model, curve->config->layers, curve->config->channels, curve->config->heads,
-            curve->config->vocab, curve->prompt_len, curve->gen_len,
-            curve->logits == LOGITS_ALL ? "all" : "last");
+            curve->config->vocab, curve->prompt_len, curve->gen_len, logits_mode_name(curve->logits));
     grid_write(&grid, markdown, file);
     fprintf(file, "\n%s\n", predict_notice());
     grid_free(&grid);
@@ -109,14 +108,13 @@ static json_t *row_json(const struct predicted_curve *curve, const struct predic
                      "s:f, s:f, s:b}",
                      "schema", "gpt2infer.predict/1", "notice", predict_notice(), "model",
                      report_text(curve->model), "prompt_len", curve->prompt_len, "gen_len", curve->gen_len,
-                     "logits", curve->logits == LOGITS_ALL ? "all" : "last", "device",
-                     report_text(row->device->name), "dtype", dtype_name(row->device->dtype), "machine",
-                     machine_json(&row->device->machine), "batch", row->batch, "kvcache",
-                     row->kv_cache ? "on" : "off", "tok_s", row->time.tok_s, "tok_s_per_row",
-                     row->time.tok_s / row->batch, "prefill_ms", row->time.prefill_ms, "ms_per_step",
-                     row->time.ms_per_step, "speedup", report_known(row->speedup, row->speedup > 0),
-                     "bound_by", row->limit, "needs_bytes", row->memory_bytes, "memory_bytes",
-                     row->device->memory_bytes, "fits", (int)fits(row));
+                     "logits", logits_mode_name(curve->logits), "device", report_text(row->device->name),
+                     "dtype", dtype_name(row->device->dtype), "machine", machine_json(&row->device->machine),
+                     "batch", row->batch, "kvcache", row->kv_cache ? "on" : "off", "tok_s", row->time.tok_s,
+                     "tok_s_per_row", row->time.tok_s / row->batch, "prefill_ms", row->time.prefill_ms,
+                     "ms_per_step", row->time.ms_per_step, "speedup",
+                     report_known(row->speedup, row->speedup > 0), "bound_by", row->limit, "needs_bytes",
+                     row->memory_bytes, "memory_bytes", row->device->memory_bytes, "fits", (int)fits(row));
 }
 
 struct writer {

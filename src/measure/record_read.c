@@ -164,7 +164,7 @@ static enum status read_workload(json_t *json, struct bench_record *record, stru
                                      {"gen_len", &workload->gen_len, 1},
                                      {"warmup", &workload->warmup, 0},
                                      {"reps", &workload->reps, 0}};
-    static const char *const logits_names[] = {"last", "all"};
+    const char *const logits_names[] = {logits_mode_name(LOGITS_LAST), logits_mode_name(LOGITS_ALL)};
     const char *dtype, *logits, *sampling;
     json_int_t seed;
     int found = 0, deterministic = 0; // records before 0.6.0 do not say

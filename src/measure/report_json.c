@@ -51,10 +51,10 @@ static json_t *token_steps_json(const struct record_workload *workload) {
 static json_t *workload_json(const struct record_workload *workload) {
     return json_pack("{s:i, s:i, s:s, s:s, s:b, s:s, s:I, s:i, s:i, s:f, s:f, s:o}", "prompt_len",
                      workload->prompt_len, "gen_len", workload->gen_len, "dtype", dtype_name(workload->dtype),
-                     "logits", workload->logits == LOGITS_ALL ? "all" : "last", "deterministic",
-                     workload->deterministic, "sampling", "greedy", "seed", (json_int_t)workload->seed,
-                     "warmup", workload->warmup, "reps", workload->reps, "noise", workload->noise,
-                     "max_time_s", workload->max_seconds, "token_steps", token_steps_json(workload));
+                     "logits", logits_mode_name(workload->logits), "deterministic", workload->deterministic,
+                     "sampling", "greedy", "seed", (json_int_t)workload->seed, "warmup", workload->warmup,
+                     "reps", workload->reps, "noise", workload->noise, "max_time_s", workload->max_seconds,
+                     "token_steps", token_steps_json(workload));
 }
 
 static json_t *summary_json(const struct summary *summary, const double *samples) {

@@ -52,7 +52,7 @@ static void write_header(const struct bench_record *record, FILE *file) {
             "workload  %d prompt + %d new tokens per row, %s%s, greedy, logits %s, seed %" PRIu64
             ", %d warm-up run%s\n",
             workload->prompt_len, workload->gen_len, dtype_name(workload->dtype),
-            workload->deterministic ? ", deterministic" : "", workload->logits == LOGITS_ALL ? "all" : "last",
+            workload->deterministic ? ", deterministic" : "", logits_mode_name(workload->logits),
             workload->seed, workload->warmup, workload->warmup == 1 ? "" : "s");
     fputs("timed     from prompt ids on the host to the last new id on the host; tok/s counts new tokens\n",
           file);
