@@ -10,6 +10,7 @@
 #include "measure/compare.h"
 #include "measure/compare_report.h"
 #include "tests/support/assert_close.h"
+#include "tests/support/written_text.h"
 
 #include <jansson.h>
 #include <stb/stb_ds.h>
@@ -232,13 +233,10 @@ static void test_how_it_was_measured_may_differ(void **state) {
 
 // The report as text, to be freed.
 static char *report(const struct comparison *comparison, enum report_format format) {
-    static char *text; // the stream keeps the addresses
-    static size_t size;
-    FILE *file = open_memstream(&text, &size);
+    FILE *file = written_text_open();
     struct error error;
     assert_int_equal(compare_write(comparison, format, file, &error), STATUS_OK);
-    fclose(file);
-    return text;
+    return written_text_close(file);
 }
 
 static void test_reports(void **state) {

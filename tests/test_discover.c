@@ -12,6 +12,7 @@
 #include "tests/support/assert_close.h"
 #include "tests/support/fake_backend.h"
 #include "tests/support/scratch_dir.h"
+#include "tests/support/written_text.h"
 
 #include <stb/stb_ds.h>
 #include <stdlib.h>
@@ -257,15 +258,13 @@ static void test_workloads_that_cannot_be(void **state) {
 
 static void test_the_trail_is_told(void **state) {
     struct fixture *fixture = *state;
-    static char *text;
-    static size_t size;
     assert_int_equal(discover(fixture, "memory"), STATUS_OK);
-    FILE *file = open_memstream(&text, &size);
+    FILE *file = written_text_open();
     discovery_write_heading(file);
     for (ptrdiff_t i = 0; i < arrlen(fixture->discovery.trail); i++)
         discovery_write_probe(&fixture->discovery.trail[i], file);
     discovery_write_answer(&fixture->discovery, file);
-    fclose(file);
+    char *text = written_text_close(file);
     assert_non_null(strstr(text, "100 for the goal memory, by 3 probes"));
     assert_non_null(strstr(text, "  101 rows do not fit\n"));
     free(text);

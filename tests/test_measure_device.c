@@ -12,6 +12,7 @@
 #include "measure/measure_device.h"
 #include "tests/support/assert_close.h"
 #include "tests/support/fake_backend.h"
+#include "tests/support/written_text.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -81,11 +82,9 @@ static void test_reports_tell_the_shares(void **state) {
     struct error error;
     fake.bandwidth = 1e15;
     assert_int_equal(measure_device(&fake.base, &options, &measurement, &error), STATUS_OK);
-    static char *text;
-    static size_t size;
-    FILE *file = open_memstream(&text, &size);
+    FILE *file = written_text_open();
     device_measurement_write(&measurement, file);
-    fclose(file);
+    char *text = written_text_close(file);
     assert_non_null(strstr(text, "lm head"));
     assert_non_null(strstr(text, "M=1024"));
     assert_non_null(strstr(text, "50 %"));

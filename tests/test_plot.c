@@ -9,6 +9,7 @@
 
 #include "measure/plot.h"
 #include "measure/plot_label.h"
+#include "tests/support/written_text.h"
 #include "tests/support/xml_check.h"
 
 #include <float.h>
@@ -75,13 +76,10 @@ static void assert_finite(const char *svg) {
 
 // The caller frees.
 static char *draw(const struct bench_record *record, const struct reference *reference) {
-    char *svg;
-    size_t size;
     struct error error;
-    FILE *file = open_memstream(&svg, &size);
-    assert_non_null(file);
+    FILE *file = written_text_open();
     assert_int_equal(plot_write_svg(record, reference, file, &error), STATUS_OK);
-    assert_int_equal(fclose(file), 0);
+    char *svg = written_text_close(file);
     assert_well_formed(svg);
     assert_finite(svg);
     return svg;
@@ -89,15 +87,11 @@ static char *draw(const struct bench_record *record, const struct reference *ref
 
 static char *draw_text(const struct bench_record *record, const struct reference *reference, int columns,
                        bool unicode) {
-    char *text;
-    size_t size;
     struct error error;
-    FILE *file = open_memstream(&text, &size);
+    FILE *file = written_text_open();
     const struct plot_terminal terminal = {columns, unicode};
-    assert_non_null(file);
     assert_int_equal(plot_write_text(record, reference, &terminal, file, &error), STATUS_OK);
-    assert_int_equal(fclose(file), 0);
-    return text;
+    return written_text_close(file);
 }
 
 static int count(const char *text, const char *part) {

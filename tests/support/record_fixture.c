@@ -1,5 +1,7 @@
 #include "tests/support/record_fixture.h"
 
+#include "tests/support/written_text.h"
+
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -123,11 +125,8 @@ int record_fixture_tear_down(void **state) {
 }
 
 char *record_fixture_report(const struct bench_record *record, enum report_format format) {
-    static char *text; // the stream keeps the addresses
-    static size_t size;
-    FILE *file = open_memstream(&text, &size);
+    FILE *file = written_text_open();
     struct error error;
     assert_int_equal(report_write(record, format, file, &error), STATUS_OK);
-    fclose(file);
-    return text;
+    return written_text_close(file);
 }
